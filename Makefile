@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+.DEFAULT_GOAL := help
+
+GO ?= go
+# Extra flags for the tests: make test TESTFLAGS=-race
+TESTFLAGS ?=
+CLANG ?= clang-19
+STRIP ?= llvm-strip-19
+
+TOOL := $(GO) tool -modfile=internal/tools/go.mod
+LINT := $(GO) tool -modfile=internal/tools/lint/go.mod golangci-lint
+# What the Collector consists of: builder-config.yaml or deploy/builder-config.full.yaml.
+MANIFEST ?= builder-config.yaml
+COLLECTOR := build/otelcol-ebpf
+# Attaching programs needs root, or the capabilities that the README lists.
+ROOT := $(if $(filter-out 0,$(shell id -u)),$(shell command -v sudo))
+
+## run: build the Collector and show what this host does (needs root, or sudo)
+.PHONY: run
+run: collector
+	@echo "Metrics: http://127.0.0.1:9464/metrics, and below with every new process. Stop with Ctrl-C."
+	$(ROOT) ./$(COLLECTOR) --config examples/first-look.yaml
+
+## collector: build the Collector as build/otelcol-ebpf
+.PHONY: collector
+collector:
+	@echo "Building $(COLLECTOR): some minutes the first time, seconds after that."
+	@echo "1/2 writing its sources and fetching its modules"
+	@$(TOOL) builder --config $(MANIFEST) --skip-compilation
+	@echo "2/2 compiling"
+	@cd build && CGO_ENABLED=0 $(GO) build -v -trimpath -ldflags='-s -w' -o $(notdir $(COLLECTOR)) . 2>&1 \
+		| awk '/^[A-Za-z0-9_.\/~-]+$$/ { if (++n % 50 == 0) { print "    " n " packages"; fflush() } next } { print; fflush() }'
+	@echo "Built $(COLLECTOR)"
+
+## test: every test that this kernel and this user can run; sudo, if there is one, runs those that need root
+.PHONY: test
+test:
+	$(GO) test $(TESTFLAGS) ./...
+ifneq ($(shell id -u),0)
+ifneq ($(ROOT),)
+	$(GO) test $(TESTFLAGS) -count=1 -run '^TestKernel' -exec $(ROOT) ./...
+else
+	@echo "The tests that attach programs were skipped: they need root, and there is no sudo."
+endif
+endif
+
+## test-build: prove that a Collector of one's own needs one line in its manifest
+.PHONY: test-build
+test-build:
+	test/e2e/ocb-user-build.sh
+
+## bench: the benchmarks
+.PHONY: bench
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+## generate: everything that is generated and committed: objects, metadata, documentation
+.PHONY: generate
+generate:
+	$(MAKE) -B objects
+	cd receiver && $(GO) tool -modfile=../internal/tools/go.mod mdatagen metadata.yaml
+	@# It names the tests' package after the folder, and lets nobody else read what it writes.
+	sed -i 's/^package receiver$$/package ebpfreceiver/' receiver/generated_*_test.go
+	chmod -R u=rwX,go=rX receiver
+	$(GO) run ./internal/cmd/gendocs
+
+# Paths go into an object's BTF: they are made relative, so that every checkout gives the same bytes.
+BPF_SOURCES := $(wildcard bpf/*/*.bpf.c examples/probes/*/*.bpf.c)
+BPF_HEADERS := $(wildcard bpf/include/*.h)
+BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -Wall -Werror -Ibpf/include \
+	-I/usr/include/$(shell gcc -print-multiarch 2>/dev/null || echo $(shell uname -m)-linux-gnu) \
+	-fdebug-compilation-dir=. -ffile-prefix-map=$(CURDIR)=.
+
+.PHONY: objects
+objects: $(BPF_SOURCES:.c=.o)
+
+%.bpf.o: %.bpf.c $(BPF_HEADERS)
+	$(CLANG) $(BPF_CFLAGS) -c $< -o $@.tmp
+	$(STRIP) -g $@.tmp
+	mv $@.tmp $@
+
+## generate-check: fail when `make generate` would change a file
+.PHONY: generate-check
+generate-check:
+	@before=$$(mktemp) && after=$$(mktemp) && trap 'rm -f "$$before" "$$after"' EXIT && \
+	sums() { git ls-files -z --cached --others --exclude-standard | sort -zu | xargs -0 sha256sum; } && \
+	sums > "$$before" && $(MAKE) generate && sums > "$$after" && \
+	if ! diff "$$before" "$$after"; then echo "Not up to date: commit what make generate changes."; exit 1; fi
+
+## lint: what CI checks without running anything
+.PHONY: lint
+lint: versions
+	$(LINT) run ./...
+	$(LINT) fmt --diff ./...
+
+# A Collector is built of one set of versions; another one is easily pulled in by an import.
+COLLECTOR_VERSIONS := v0\.159\.0|v1\.65\.0
+.PHONY: versions
+versions:
+	@others=$$(grep -nE '(go\.opentelemetry\.io/collector|opentelemetry-collector-contrib)[^ ]* v' \
+		go.mod internal/tools/go.mod builder-config.yaml deploy/*.yaml | grep -vE ' ($(COLLECTOR_VERSIONS))( |$$)'); \
+	if [ -n "$$others" ]; then echo "Other Collector versions than $(COLLECTOR_VERSIONS):"; echo "$$others"; exit 1; fi
+
+## fmt: format the Go code
+.PHONY: fmt
+fmt:
+	$(LINT) fmt ./...
+
+## clean: remove what was built
+.PHONY: clean
+clean:
+	rm -rf build
+
+## help: this list
+.PHONY: help
+help:
+	@sed -n 's/^## //p' $(MAKEFILE_LIST) | awk '{ i = index($$0, ": "); printf "  make %-16s %s\n", substr($$0, 1, i - 1), substr($$0, i + 2) }'

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"errors"
+	"io/fs"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestParseCapabilities(t *testing.T) {
+	tests := []struct {
+		name, status string
+		want         Capabilities
+		fails        string
+	}{
+		{name: "root", status: "Name:\totelcol\nCapInh:\t0000000000000000\nCapEff:\t000001ffffffffff\n", want: 0x1ffffffffff},
+		{name: "none", status: "CapEff:\t0000000000000000\n"},
+		{name: "bpf and perfmon", status: "CapPrm:\t0\nCapEff:\t000000c000000000\nCapBnd:\tff\n", want: 1<<38 | 1<<39},
+		{name: "no line", status: "Name:\tx\n", fails: "no CapEff line"},
+		{name: "empty", fails: "no CapEff line"},
+		{name: "not a number", status: "CapEff:\tzz\n", fails: "parse CapEff"},
+		{name: "too long", status: "CapEff:\t00000000000000000ffff\n", want: 0xffff},
+		{name: "too large", status: "CapEff:\tffffffffffffffffff\n", fails: "parse CapEff"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			set, err := parseCapabilities(strings.NewReader(tt.status))
+			if tt.fails != "" {
+				require.ErrorContains(t, err, tt.fails)
+				return
+			}
+			require.NoError(t, err)
+			assert.Equal(t, tt.want, set)
+		})
+	}
+}
+
+func TestMissing(t *testing.T) {
+	const btf = "sys/kernel/btf/vmlinux"
+	tests := []struct {
+		name  string
+		caps  string
+		last  string // cap_last_cap
+		noBTF bool
+		want  []string // in the one sentence; none: nothing is missing
+	}{
+		{name: "root", caps: "1ffffffffff", last: "40"},
+		{name: "only sys_admin", caps: "200000", last: "40"},
+		{name: "bpf and perfmon", caps: "c000000000", last: "40"},
+		{name: "sys_admin before 5.8", caps: "200000", last: "37"},
+		{
+			name: "nothing", caps: "0", last: "40",
+			want: []string{"CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN)", "AmbientCapabilities=CAP_BPF CAP_PERFMON", "cap_bpf,cap_perfmon+ep", "[BPF, PERFMON]"},
+		},
+		{name: "only bpf", caps: "8000000000", last: "40", want: []string{"without CAP_PERFMON (or", "AmbientCapabilities=CAP_PERFMON,"}},
+		{name: "nothing before 5.8", caps: "0", last: "37", want: []string{"without CAP_SYS_ADMIN;", "[SYS_ADMIN]"}},
+		{name: "no BTF", caps: "1ffffffffff", last: "40", noBTF: true, want: []string{"type information (BTF)", "CONFIG_DEBUG_INFO_BTF=y"}},
+		{name: "neither", caps: "0", last: "40", noBTF: true, want: []string{"CAP_BPF", "; this kernel has no type information"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			fsys := fstest.MapFS{
+				"proc/self/status":             {Data: []byte("CapEff:\t" + tt.caps + "\n")},
+				"proc/sys/kernel/cap_last_cap": {Data: []byte(tt.last + "\n")},
+			}
+			if !tt.noBTF {
+				fsys[btf] = &fstest.MapFile{}
+			}
+			err := New(Options{FS: fsys}).Missing()
+			if len(tt.want) == 0 {
+				require.NoError(t, err)
+				return
+			}
+			for _, want := range tt.want {
+				assert.ErrorContains(t, err, want)
+			}
+			assert.NotContains(t, err.Error(), "\n")
+			var permission *PermissionError
+			assert.Equal(t, strings.Contains(tt.want[0], "CAP_"), errors.As(err, &permission))
+			assert.Equal(t, permission != nil, errors.Is(err, fs.ErrPermission))
+			assert.Equal(t, tt.noBTF, errors.Is(err, ErrNotSupported))
+		})
+	}
+}
+
+// A host on which nothing can be read is not accused of anything but of what is known to be missing.
+func TestMissingUnreadable(t *testing.T) {
+	err := New(Options{FS: fstest.MapFS{"sys/kernel/btf/vmlinux": {}}}).Missing()
+	assert.NoError(t, err)
+}

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package layout
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+
+	"github.com/cilium/ebpf/btf"
+)
+
+// Number is a field that is a sum or a level.
+type Number struct {
+	Offset, Size int
+	Signed       bool
+}
+
+// NumberOf makes the number of a field.
+func NumberOf(f Field) (Number, error) {
+	if err := isNumber(f); err != nil {
+		return Number{}, fmt.Errorf("%s: %w", f.Path, err)
+	}
+	n := Number{Offset: f.Offset, Size: f.Size}
+	if i, ok := btf.UnderlyingType(f.Type).(*btf.Int); ok {
+		n.Signed = i.Encoding == btf.Signed
+	}
+	return n, nil
+}
+
+// Read takes the number out of a value, sign-extended.
+func (n Number) Read(value []byte) int64 {
+	v := readUint(value[n.Offset : n.Offset+n.Size])
+	if n.Signed {
+		return signed(v, n.Size)
+	}
+	return int64(v)
+}
+
+// Histogram is a field that was declared with HISTOGRAM(min, max, sub) of bpf/include/histogram.h: every power of two between
+// 2^Min and 2^Max in 2^Sub slots, with one slot below and one above.
+type Histogram struct {
+	// Sum and Slots are byte offsets in the value; all are u64.
+	Sum, Slots    int
+	N             int
+	Min, Max, Sub int
+}
+
+// HistogramOf finds the histogram in a field: a struct with the members sum and slots, of which slots carries the
+// declaration tag "histogram min=… max=… sub=…".
+func HistogramOf(f Field) (Histogram, error) {
+	sum, err := FieldOf(f.Type, "sum")
+	if err != nil {
+		return Histogram{}, err
+	}
+	slots, err := FieldOf(f.Type, "slots")
+	if err != nil {
+		return Histogram{}, err
+	}
+	h := Histogram{Sum: f.Offset + sum.Offset, Slots: f.Offset + slots.Offset, N: slots.Size / 8}
+	found := false
+	for _, tag := range slots.Tags {
+		if n, err := fmt.Sscanf(tag, "histogram min=%d max=%d sub=%d", &h.Min, &h.Max, &h.Sub); err == nil && n == 3 {
+			found = true
+		}
+	}
+	switch {
+	case !found:
+		return Histogram{}, fmt.Errorf("%s: slots has no histogram tag: declare it with HISTOGRAM(min, max, sub)", f.Path)
+	case sum.Size != 8 || slots.Size%8 != 0:
+		return Histogram{}, fmt.Errorf("%s: sum and slots are not u64", f.Path)
+	case h.Min < 0 || h.Max > 62 || h.Min >= h.Max || h.Sub < 0 || h.Sub > h.Min || h.Sub > 8:
+		return Histogram{}, fmt.Errorf("%s: the histogram tag's min=%d max=%d sub=%d make no sense", f.Path, h.Min, h.Max, h.Sub)
+	case h.N != (h.Max-h.Min)<<h.Sub+2:
+		return Histogram{}, fmt.Errorf("%s: %d slots, the tag says %d", f.Path, h.N, (h.Max-h.Min)<<h.Sub+2)
+	}
+	return h, nil
+}
+
+// Bounds are the N-1 upper bounds of the slots, inclusive, times scale.
+func (h Histogram) Bounds(scale float64) []float64 {
+	bounds := make([]float64, 0, h.N-1)
+	steps := 1 << h.Sub
+	for exponent := h.Min; exponent < h.Max; exponent++ {
+		for i := range steps {
+			bounds = append(bounds, math.Ldexp(1+float64(i)/float64(steps), exponent)*scale)
+		}
+	}
+	return append(bounds, math.Ldexp(1, h.Max)*scale)
+}
+
+// Add adds the value's slots and sum to counts, which has N elements, and sum.
+func (h Histogram) Add(counts []uint64, sum *uint64, value []byte) {
+	*sum += binary.NativeEndian.Uint64(value[h.Sum:])
+	slots := value[h.Slots : h.Slots+8*h.N]
+	for i := range counts[:h.N] {
+		counts[i] += binary.NativeEndian.Uint64(slots[8*i:])
+	}
+}

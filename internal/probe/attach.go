@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+
+	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
+)
+
+// HookError says that a program's hook is of a kind that probes can not have yet. It matches [kernel.ErrNotSupported].
+type HookError struct {
+	// Program is its name, and Hook its ELF section's.
+	Program, Hook string
+}
+
+func (e *HookError) Error() string {
+	return fmt.Sprintf("hooks of the type %q are not supported yet", e.Hook)
+}
+
+// Is makes every HookError match [kernel.ErrNotSupported].
+func (e *HookError) Is(target error) bool { return target == kernel.ErrNotSupported }
+
+// canAttach tells whether attach knows the program's kind of hook. Kinds that can change what the kernel does (fmod_ret,
+// writable raw tracepoints) are left out on purpose.
+func canAttach(spec *ebpf.ProgramSpec) bool {
+	switch spec.Type {
+	case ebpf.Tracing:
+		switch spec.AttachType {
+		case ebpf.AttachTraceRawTp, ebpf.AttachTraceFEntry, ebpf.AttachTraceFExit:
+			return spec.AttachTo != ""
+		case ebpf.AttachTraceIter:
+			return spec.AttachTo != "" && spec.AttachTo != "bpf_map_elem" && spec.AttachTo != "sockmap" // these want a map
+		}
+		return false
+	case ebpf.LSM:
+		return spec.AttachType == ebpf.AttachLSMMac && spec.AttachTo != ""
+	case ebpf.RawTracepoint:
+		return spec.AttachTo != ""
+	case ebpf.TracePoint:
+		group, name, ok := strings.Cut(spec.AttachTo, "/")
+		return ok && group != "" && name != ""
+	case ebpf.Kprobe:
+		return spec.AttachTo != "" && (hookKind(spec) == "kprobe" || hookKind(spec) == "kretprobe")
+	}
+	return false
+}
+
+// hookKind is a hook's part before the slash.
+func hookKind(spec *ebpf.ProgramSpec) string {
+	kind, _, _ := strings.Cut(spec.SectionName, "/")
+	return kind
+}
+
+// attachMayFail tells whether a program that loads is known to fail to attach on some kernels: trampolines want room in a
+// function's prologue, kprobes may be denied for a function, perf events may be restricted.
+func attachMayFail(spec *ebpf.ProgramSpec) bool {
+	return spec.Type != ebpf.RawTracepoint && !(spec.Type == ebpf.Tracing &&
+		(spec.AttachType == ebpf.AttachTraceRawTp || spec.AttachType == ebpf.AttachTraceIter))
+}
+
+func attach(program *ebpf.Program, spec *ebpf.ProgramSpec) (link.Link, error) {
+	switch spec.Type {
+	case ebpf.Tracing:
+		if spec.AttachType == ebpf.AttachTraceIter {
+			return link.AttachIter(link.IterOptions{Program: program})
+		}
+		return link.AttachTracing(link.TracingOptions{Program: program})
+	case ebpf.LSM:
+		return link.AttachLSM(link.LSMOptions{Program: program})
+	case ebpf.RawTracepoint:
+		return link.AttachRawTracepoint(link.RawTracepointOptions{Name: spec.AttachTo, Program: program})
+	case ebpf.TracePoint:
+		group, name, _ := strings.Cut(spec.AttachTo, "/")
+		return link.Tracepoint(group, name, program, nil)
+	case ebpf.Kprobe:
+		if hookKind(spec) == "kretprobe" {
+			return link.Kretprobe(spec.AttachTo, program, nil)
+		}
+		return link.Kprobe(spec.AttachTo, program, nil)
+	}
+	return nil, &HookError{Program: spec.Name, Hook: spec.SectionName}
+}
+
+// Attach attaches all programs and runs each iterator once, as what later runs are compared with. The error is a
+// [*ProgramError] that names the program; nothing is attached then.
+func (p *Probe) Attach() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state != loaded {
+		return fmt.Errorf("attach probe %s: it is attached or closed already", p.Spec.Name)
+	}
+	p.Started = time.Now()
+	err := p.attachAll()
+	if err == nil {
+		err = p.runIterators(context.Background())
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("attach probe %s: %w", p.Spec.Name, err), p.detach(), p.closeIterators())
+	}
+	p.state = attached
+	return nil
+}
+
+func (p *Probe) attachAll() error {
+	for _, program := range p.programs {
+		l, err := attach(program.Program, program.spec)
+		if err != nil {
+			return &ProgramError{Program: program.name, Doing: doingAttach, Err: err}
+		}
+		if iter, ok := l.(*link.Iter); ok {
+			p.iters = append(p.iters, iter)
+			continue
+		}
+		p.links = append(p.links, l)
+	}
+	return nil
+}
+
+// iteratorBuffer is the size of one read of an iterator, in bytes. Programs write nothing into it.
+const iteratorBuffer = 4096
+
+func (p *Probe) runIterators(ctx context.Context) error {
+	if len(p.iters) > 0 && p.buffer == nil {
+		p.buffer = make([]byte, iteratorBuffer)
+	}
+	for _, iter := range p.iters {
+		if err := runIterator(ctx, iter, p.buffer); err != nil {
+			return fmt.Errorf("probe %s: run iterator: %w", p.Spec.Name, err)
+		}
+	}
+	return nil
+}
+
+// runIterator reads an iterator to its end, which makes its program see every object. A read that went over a million objects
+// without output ends with EAGAIN, to give the CPU away (bpf_seq_read in kernel/bpf/bpf_iter.c).
+func runIterator(ctx context.Context, iter *link.Iter, buffer []byte) error {
+	r, err := iter.Open()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		_, err := r.Read(buffer)
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil && !errors.Is(err, unix.EAGAIN):
+			return err
+		}
+	}
+}
+
+func (p *Probe) closeIterators() error {
+	var errs []error
+	for _, iter := range p.iters {
+		errs = append(errs, iter.Close())
+	}
+	p.iters = nil
+	return errors.Join(errs...)
+}

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/link"
+
+	"github.com/ebpfreceiver/ebpfreceiver/internal/ring"
+	"github.com/ebpfreceiver/ebpfreceiver/internal/snapshot"
+)
+
+// Probe is a probe that is in the kernel. Its exported fields are set by [Load] and do not change, but for Started.
+type Probe struct {
+	Spec     *Spec
+	Settings Settings
+	// Tables, one for each map that feeds at least one metric that is enabled and available, sorted by the map's name.
+	Tables []*Table
+	// Ring has the records of events; nil when none is enabled and available.
+	Ring *ring.Reader
+	// EventIDs are the ids that records carry, and EventTypes what they are, of each event that is enabled and available.
+	EventIDs   map[string]uint32
+	EventTypes map[string]*btf.Struct
+	// Missing are the enabled metrics and events that are not to be had here, with the reason.
+	Missing map[string]error
+	// Programs tells what became of each program of the spec: roles by name, candidates and programs as they are listed.
+	Programs []ProgramInfo
+	// Started is when programs began to count: set by [Probe.Attach], just before the first is attached.
+	Started time.Time
+
+	mu       sync.Mutex
+	state    state
+	programs []*loadedProgram
+	maps     map[string]*ebpf.Map
+	inner    map[string][2]*ebpf.Map
+	links    []link.Link  // must be referenced: the garbage collector detaches links that are not
+	iters    []*link.Iter // in the order of programs
+	buffer   []byte
+}
+
+type state int
+
+const (
+	loaded state = iota
+	attached
+	detached
+	closed
+)
+
+// Table is a map whose rows become metrics.
+type Table struct {
+	// Map is its name in the object.
+	Map string
+	snapshot.Table
+	// Key and Value are the types of a row. Of the key, a row has the first KeySize bytes: fields beyond belong to dimensions that
+	// nobody selected.
+	Key, Value btf.Type
+	KeySize    int
+	// Metrics that are made of it, sorted.
+	Metrics []string
+}
+
+// ProgramInfo tells what became of a program.
+type ProgramInfo struct {
+	// Role and Candidate are its place in the spec.
+	Role      string
+	Candidate int
+	// Name is the program's, and Hook its ELF section's: "tp_btf/sched_switch".
+	Name, Hook string
+	// Taken programs are loaded. Of the others, Err is why not; nil when a candidate before it was taken, or the role is not needed.
+	Taken bool
+	Err   error
+	// Instructions that the verifier processed; 0 when it is not taken or the kernel does not say.
+	Instructions uint32
+}
+
+// loadedProgram is a program in the kernel.
+type loadedProgram struct {
+	*ebpf.Program
+	name string
+	spec *ebpf.ProgramSpec // without instructions
+}
+
+func (p *loadedProgram) instructions() uint32 {
+	info, err := p.Info()
+	if err != nil {
+		return 0
+	}
+	n, _ := info.VerifiedInstructions()
+	return n
+}
+
+// Collect runs the probe's iterators, each to its end, so that the tables are up to date. Call it before reading them.
+// It may be called from Attach to Close; Detach leaves iterators, for a last collection. The error is [os.ErrClosed] after Close.
+func (p *Probe) Collect(ctx context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch p.state {
+	case closed:
+		return os.ErrClosed
+	case loaded:
+		return fmt.Errorf("probe %s: %w", p.Spec.Name, errNotAttached)
+	}
+	return p.runIterators(ctx)
+}
+
+var errNotAttached = errors.New("not attached")
+
+// Detach stops the programs: when it returns, no new occurrence is counted. Tables and the ring can still be read. It does nothing
+// when the probe is not attached.
+func (p *Probe) Detach() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state == attached {
+		p.state = detached
+	}
+	return p.detach()
+}
+
+func (p *Probe) detach() error {
+	var errs []error
+	for _, l := range p.links {
+		if err := l.Close(); err != nil {
+			errs = append(errs, fmt.Errorf("detach: %w", err))
+		}
+	}
+	p.links = nil
+	return errors.Join(errs...)
+}
+
+// Close detaches the programs, and takes them and the maps out of the kernel. It ends the ring's reader and the tables. A second
+// Close does nothing.
+func (p *Probe) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state == closed {
+		return nil
+	}
+	p.state = closed
+	errs := []error{p.detach(), p.closeIterators()}
+	if p.Ring != nil {
+		errs = append(errs, p.Ring.Close())
+	}
+	for _, t := range p.Tables {
+		errs = append(errs, t.Close())
+	}
+	for _, program := range p.programs {
+		errs = append(errs, program.Close())
+	}
+	p.programs = nil
+	for _, inner := range p.inner {
+		closeAll(inner[:])
+	}
+	closeMaps(p.maps)
+	p.inner, p.maps = nil, nil
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("close probe %s: %w", p.Spec.Name, err)
+	}
+	return nil
+}

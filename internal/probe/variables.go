@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/cilium/ebpf"
+)
+
+// What bpf/include/event.h and task.h declare.
+const (
+	eventConfigVariable      = "event_config"
+	eventWakeupVariable      = "event_wakeup_bytes"
+	cgroupControllerVariable = "cgroup_controller"
+	eventStatsMap            = "event_stats"
+	eventFiltersMap          = "event_filters"
+
+	eventConfigSize    = 24 // struct event_config
+	eventStatsSize     = 40 // struct event_stats
+	eventFilterKeySize = 24 // struct event_filter_key
+
+	eventFilterPID    = 1 << 0 // enum event_filter
+	eventFilterUID    = 1 << 1
+	eventFilterCgroup = 1 << 2
+	eventFilterComm   = 1 << 3
+)
+
+// wakeupFraction of the ring is filled when a submit wakes the reader.
+const wakeupFraction = 8
+
+// setVariables writes the user's choices into the object's constants.
+func setVariables(spec *Spec, o *object, p *plan, settings Settings, env Environment) error {
+	set := func(name string, n int64) error { return setInteger(o.Variables[name], n) }
+	for _, name := range sortedKeys(spec.Options) {
+		n, err := optionValue(settings.Options[name])
+		if err == nil {
+			err = set(spec.Options[name].Variable, n)
+		}
+		if err != nil {
+			return fmt.Errorf("option %s: %w", name, err)
+		}
+	}
+	for _, name := range sortedKeys(spec.Dimensions) {
+		if v := spec.Dimensions[name].Variable; v != "" {
+			if err := set(v, boolean(selects(p.metrics, name))); err != nil {
+				return fmt.Errorf("dimension %s: %w", name, err)
+			}
+		}
+	}
+	for _, name := range sortedKeys(spec.Metrics) {
+		if v := spec.Metrics[name].Variable; v != "" {
+			_, enabled := p.metrics[name]
+			if err := set(v, boolean(enabled)); err != nil {
+				return fmt.Errorf("metric %s: %w", name, err)
+			}
+		}
+	}
+	if _, ok := o.Variables[cgroupControllerVariable]; ok {
+		if err := set(cgroupControllerVariable, int64(env.CgroupController)); err != nil {
+			return err
+		}
+	}
+	if _, ok := o.Variables[eventWakeupVariable]; ok {
+		if err := set(eventWakeupVariable, int64(settings.RingSize/wakeupFraction)); err != nil {
+			return err
+		}
+	}
+	if v, ok := o.Variables[eventConfigVariable]; ok && len(p.events) > 0 {
+		if err := v.Set(eventConfigs(spec, o, p.events)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// selects tells whether any of the metrics is broken down by the dimension.
+func selects(metrics map[string]MetricSettings, dimension string) bool {
+	for _, m := range metrics {
+		if slices.Contains(m.Attributes, dimension) {
+			return true
+		}
+	}
+	return false
+}
+
+func boolean(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func optionValue(v any) (int64, error) {
+	switch v := v.(type) {
+	case bool:
+		return boolean(v), nil
+	case int64:
+		return v, nil
+	}
+	return 0, fmt.Errorf("a value of type %T is neither bool nor int64", v)
+}
+
+// setInteger writes a number into a variable of whatever size it has, and refuses what does not fit.
+func setInteger(v *ebpf.VariableSpec, n int64) error {
+	if v == nil {
+		return fmt.Errorf("the object has no such variable")
+	}
+	size := v.Size()
+	if size < 8 && (n < -1<<(8*size-1) || n >= 1<<(8*size)) {
+		return fmt.Errorf("%d does not fit into the %d bytes of variable %s", n, size, v.Name)
+	}
+	switch size {
+	case 1:
+		return v.Set(uint8(n))
+	case 2:
+		return v.Set(uint16(n))
+	case 4:
+		return v.Set(uint32(n))
+	case 8:
+		return v.Set(uint64(n))
+	}
+	return fmt.Errorf("variable %s has %d bytes, which is no integer", v.Name, size)
+}
+
+// eventConfigs is the array event_config.
+func eventConfigs(spec *Spec, o *object, events map[string]EventSettings) []byte {
+	configs := make([]byte, maxEventTypes*eventConfigSize)
+	for name, settings := range events {
+		id := o.enumerators[spec.Events[name].ID]
+		c := configs[id*eventConfigSize:][:eventConfigSize]
+		interval, burst := pace(settings.RateLimit)
+		binary.NativeEndian.PutUint64(c[0:], interval)
+		binary.NativeEndian.PutUint64(c[8:], burst)
+		binary.NativeEndian.PutUint32(c[16:], 1)
+		binary.NativeEndian.PutUint32(c[20:], filterMask(settings.Filter))
+	}
+	return configs
+}
+
+// pace is the time between two events at a rate, and how much of unused time may be spent at once: a second's worth less the
+// event that is passed in any case. Both are in ns; an interval of 0 is no limit.
+func pace(rate float64) (interval, burst uint64) {
+	const second = 1e9
+	if rate <= 0 || rate > second {
+		return 0, 0
+	}
+	interval = uint64(min(math.Round(second/rate), math.MaxInt64))
+	if interval < second {
+		burst = second - interval
+	}
+	return interval, burst
+}
+
+func filterMask(f Filter) uint32 {
+	var mask uint32
+	if len(f.PIDs) > 0 {
+		mask |= eventFilterPID
+	}
+	if len(f.UIDs) > 0 {
+		mask |= eventFilterUID
+	}
+	if len(f.Cgroups)+len(f.CgroupPaths) > 0 {
+		mask |= eventFilterCgroup
+	}
+	if len(f.Commands) > 0 {
+		mask |= eventFilterComm
+	}
+	return mask
+}
+
+// filterKey is a struct event_filter_key.
+type filterKey [eventFilterKeySize]byte
+
+// filterKeys are the entries of the map event_filters: what may pass, for all events.
+func filterKeys(spec *Spec, o *object, events map[string]EventSettings) []filterKey {
+	var keys []filterKey
+	for _, name := range sortedKeys(events) {
+		id, f := o.enumerators[spec.Events[name].ID], events[name].Filter
+		add := func(filter uint32, value func(v []byte)) {
+			var key filterKey
+			binary.NativeEndian.PutUint32(key[0:], uint32(id))
+			binary.NativeEndian.PutUint32(key[4:], filter)
+			value(key[8:])
+			keys = append(keys, key)
+		}
+		for _, pid := range f.PIDs {
+			add(eventFilterPID, func(v []byte) { binary.NativeEndian.PutUint32(v, pid) })
+		}
+		for _, uid := range f.UIDs {
+			add(eventFilterUID, func(v []byte) { binary.NativeEndian.PutUint32(v, uid) })
+		}
+		for _, id := range f.Cgroups {
+			add(eventFilterCgroup, func(v []byte) { binary.NativeEndian.PutUint64(v, id) })
+		}
+		for _, command := range f.Commands {
+			add(eventFilterComm, func(v []byte) { copy(v[:CommandLength], command) })
+		}
+	}
+	return keys
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ebpfreceiver
+
+import (
+	"fmt"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+
+	"github.com/ebpfreceiver/ebpfreceiver/internal/host"
+	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
+	"github.com/ebpfreceiver/ebpfreceiver/internal/layout"
+	"github.com/ebpfreceiver/ebpfreceiver/receiver/internal/emit"
+	"github.com/ebpfreceiver/ebpfreceiver/receiver/internal/metadata"
+)
+
+// hostIdentity turns the kernel's numbers into names, for one receiver.
+type hostIdentity struct {
+	cgroups    *host.Cgroups
+	clock      *host.Clock
+	devices    *host.Devices
+	interfaces *host.Interfaces
+	users      *host.Users
+	symbols    kernel.Symbols
+	enabled    metadata.ResourceAttributesConfig
+}
+
+var (
+	_ layout.Names  = (*hostIdentity)(nil)
+	_ emit.Identity = (*hostIdentity)(nil)
+)
+
+func newHostIdentity(cfg *Config) (*hostIdentity, error) {
+	want := cfg.CgroupHierarchy
+	if want == hierarchyAuto {
+		want = ""
+	}
+	hierarchy, err := host.FindHierarchy(cfg.RootPath, want)
+	if err != nil {
+		return nil, fmt.Errorf("finding the cgroups: %w", err)
+	}
+	cgroups, err := host.NewCgroups(host.CgroupOptions{Root: cfg.RootPath, Hierarchy: hierarchy})
+	if err != nil {
+		return nil, fmt.Errorf("finding the cgroups: %w", err)
+	}
+	clock, err := host.NewClock(nil)
+	if err != nil {
+		return nil, fmt.Errorf("reading the clock: %w", err)
+	}
+	return &hostIdentity{
+		cgroups:    cgroups,
+		clock:      clock,
+		devices:    host.NewDevices(cfg.RootPath, time.Now),
+		interfaces: host.NewInterfaces(cfg.RootPath, time.Now),
+		users:      host.NewUsers(cfg.RootPath, time.Now),
+		enabled:    cfg.ResourceAttributes,
+	}, nil
+}
+
+func (h *hostIdentity) close() error { return h.cgroups.Close() }
+
+// Resource implements [emit.Identity].
+func (h *hostIdentity) Resource(cgroup uint64) emit.Resource {
+	c := h.cgroups.Resolve(cgroup)
+	return emit.Resource{ContainerID: c.ContainerID, Runtime: c.Runtime, PodUID: c.PodUID}
+}
+
+// Describe implements [emit.Identity].
+func (h *hostIdentity) Describe(r emit.Resource, dst pcommon.Resource) {
+	put := func(enabled bool, key, value string) {
+		if enabled && value != "" {
+			dst.Attributes().PutStr(key, value)
+		}
+	}
+	put(h.enabled.ContainerID.Enabled, "container.id", r.ContainerID)
+	put(h.enabled.ContainerRuntimeName.Enabled, "container.runtime.name", r.Runtime)
+	put(h.enabled.K8sPodUID.Enabled, "k8s.pod.uid", r.PodUID)
+}
+
+// The rest implements [layout.Names].
+
+func (h *hostIdentity) CgroupPath(id uint64) string { return h.cgroups.Resolve(id).Path }
+
+func (h *hostIdentity) Device(dev uint32) string { return known(h.devices.Resolve(dev)) }
+
+func (h *hostIdentity) Interface(index uint32) string { return known(h.interfaces.Resolve(index)) }
+
+func (h *hostIdentity) Symbol(address uint64) string { return h.symbols.Resolve(address) }
+
+func (h *hostIdentity) Syscall(number int64) string { return known(host.SyscallName(number)) }
+
+func (h *hostIdentity) User(uid uint32) string { return known(h.users.Resolve(uid)) }
+
+func (h *hostIdentity) Wall(boot uint64) time.Time { return h.clock.Wall(boot) }
+
+func known(name string, ok bool) string {
+	if !ok {
+		return ""
+	}
+	return name
+}

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ebpfreceiver
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"go.uber.org/zap"
+
+	"github.com/ebpfreceiver/ebpfreceiver/bpf"
+	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
+	"github.com/ebpfreceiver/ebpfreceiver/internal/probe"
+)
+
+// probeState is what a probe's self-telemetry says of it.
+type probeState string
+
+const (
+	stateAttached probeState = "attached"
+	stateDegraded probeState = "degraded"
+	stateFailed   probeState = "failed"
+)
+
+// runningProbe is a probe that is attached.
+type runningProbe struct {
+	*probe.Probe
+	resolved resolvedProbe
+	outcomes outcomes
+}
+
+// load resolves the configuration, and loads and attaches its probes. The first error is what can not be had here, in
+// one sentence each; the second is what ends Start.
+func (r *ebpfReceiver) load() (missing, fatal error) {
+	builtin, err := probe.Builtin(bpf.Probes)
+	if err != nil {
+		return nil, fmt.Errorf("reading the built-in probes: %w", err)
+	}
+	var resolved []resolvedProbe
+	var mistakes []error
+	for _, name := range r.cfg.probeNames() {
+		spec, err := r.cfg.spec(name, builtin)
+		if err == nil {
+			var p resolvedProbe
+			if p, err = r.cfg.resolve(name, spec); err == nil {
+				resolved = append(resolved, p)
+				continue
+			}
+		}
+		mistakes = append(mistakes, err)
+	}
+	if len(mistakes) > 0 {
+		return nil, errors.Join(mistakes...)
+	}
+
+	k := kernel.New(kernel.Options{})
+	defer k.Release()
+	if err := k.Missing(); err != nil {
+		return r.unavailable(resolved, err)
+	}
+	env, err := r.environment(k)
+	if err != nil {
+		return r.unavailable(resolved, err)
+	}
+	var errs []error
+	for _, p := range resolved {
+		err := r.attach(p, env)
+		if err != nil && p.Required {
+			return nil, err
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...), nil
+}
+
+// unavailable is the outcome when nothing can be had at all: fatal when a probe was required.
+func (r *ebpfReceiver) unavailable(resolved []resolvedProbe, err error) (missing, fatal error) {
+	for _, p := range resolved {
+		r.states[p.Name] = stateFailed
+		if p.Required {
+			fatal = err
+		}
+	}
+	return err, fatal
+}
+
+// environment is what all probes need to know of the host.
+func (r *ebpfReceiver) environment(k *kernel.Kernel) (probe.Environment, error) {
+	host, err := newHostIdentity(r.cfg)
+	if err != nil {
+		return probe.Environment{}, err
+	}
+	r.host = host
+	env := probe.Environment{Kernel: k, Logger: r.logger, CgroupController: -1, CgroupID: host.cgroups.IDOf}
+	h := host.cgroups.Hierarchy()
+	r.logger.Debug("containers are found by their cgroups",
+		zap.Int("version", h.Version), zap.String("controller", h.Controller), zap.String("mount", h.Mount), zap.String("reason", h.Reason))
+	if h.Version == 1 {
+		index, err := k.Enumerator("cgroup_subsys_id", h.Controller+"_cgrp_id")
+		if err != nil {
+			return probe.Environment{}, fmt.Errorf("finding the cgroup controller: %w", err)
+		}
+		env.CgroupController = int32(index)
+	}
+	return env, nil
+}
+
+// attach brings one probe into the kernel. The error tells what of it is missing; with a part of it there, the probe
+// runs all the same.
+func (r *ebpfReceiver) attach(resolved resolvedProbe, env probe.Environment) error {
+	r.states[resolved.Name] = stateFailed
+	// A signal that no pipeline wants is not collected.
+	if r.metrics == nil {
+		resolved.Settings.Metrics = nil
+	}
+	if r.logs == nil {
+		resolved.Settings.Events = nil
+	}
+	p, err := probe.Load(resolved.Spec, resolved.Settings, env)
+	if errors.Is(err, probe.ErrNothingEnabled) {
+		delete(r.states, resolved.Name)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := p.Attach(); err != nil {
+		return errors.Join(err, p.Close())
+	}
+	r.probes = append(r.probes, &runningProbe{Probe: p, resolved: resolved, outcomes: newOutcomes(p)})
+	for _, program := range p.Programs {
+		r.logger.Debug("program", zap.String("probe", resolved.Name), zap.String("role", program.Role), zap.String("program", program.Name),
+			zap.String("hook", program.Hook), zap.Bool("taken", program.Taken), zap.Error(program.Err))
+	}
+	if len(p.Missing) == 0 {
+		r.states[resolved.Name] = stateAttached
+		return nil
+	}
+	r.states[resolved.Name] = stateDegraded
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(p.Missing)) {
+		errs = append(errs, fmt.Errorf("probe %s: %s is not available: %w", resolved.Name, name, p.Missing[name]))
+	}
+	return errors.Join(errs...)
+}
