@@ -51,6 +51,11 @@ endif
 test-build:
 	test/e2e/ocb-user-build.sh
 
+## validate: hold the examples against the built Collector; needs no rights
+.PHONY: validate
+validate: collector
+	@for f in examples/*.yaml; do echo "$$f"; ./$(COLLECTOR) validate --config "$$f" || exit 1; done
+
 ## bench: the benchmarks
 .PHONY: bench
 bench:
@@ -67,7 +72,7 @@ generate:
 	$(GO) run ./internal/cmd/gendocs
 
 # Paths go into an object's BTF: they are made relative, so that every checkout gives the same bytes.
-BPF_SOURCES := $(wildcard bpf/*/*.bpf.c examples/probes/*/*.bpf.c)
+BPF_SOURCES := $(wildcard bpf/*/*.bpf.c bpf/identity/*/*.bpf.c examples/probes/*/*.bpf.c)
 BPF_HEADERS := $(wildcard bpf/include/*.h)
 BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -Wall -Werror -Ibpf/include \
 	-I/usr/include/$(shell gcc -print-multiarch 2>/dev/null || echo $(shell uname -m)-linux-gnu) \

@@ -11,3 +11,9 @@ import "embed"
 //
 //go:embed */probe.yaml */*.bpf.o
 var Probes embed.FS
+
+// Identity is what the receiver itself needs from the kernel to know whose an event is: folders like those of Probes,
+// below "identity".
+//
+//go:embed identity/*/probe.yaml identity/*/*.bpf.o
+var Identity embed.FS

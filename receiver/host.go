@@ -3,6 +3,7 @@
 package ebpfreceiver
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 // hostIdentity turns the kernel's numbers into names, for one receiver.
 type hostIdentity struct {
 	cgroups    *host.Cgroups
+	names      *cgroupNames // nil where they can not be watched
 	clock      *host.Clock
 	devices    *host.Devices
 	interfaces *host.Interfaces
@@ -58,7 +60,7 @@ func newHostIdentity(cfg *Config) (*hostIdentity, error) {
 	}, nil
 }
 
-func (h *hostIdentity) close() error { return h.cgroups.Close() }
+func (h *hostIdentity) close() error { return errors.Join(h.names.close(), h.cgroups.Close()) }
 
 // Resource implements [emit.Identity].
 func (h *hostIdentity) Resource(cgroup uint64) emit.Resource {

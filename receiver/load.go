@@ -104,6 +104,9 @@ func (r *ebpfReceiver) environment(k *kernel.Kernel) (probe.Environment, error) 
 		}
 		env.CgroupController = int32(index)
 	}
+	if host.names, err = watchCgroups(host.cgroups, env); err != nil {
+		r.logger.Info("containers that end before they are looked up will have no name", zap.Error(err))
+	}
 	return env, nil
 }
 

@@ -87,6 +87,7 @@ func (r *recorder) run(ctx context.Context) {
 // drain delivers all records that are in the ring.
 func (r *recorder) drain(ctx context.Context) error {
 	for ctx.Err() == nil {
+		r.host.names.learn()
 		n, err := r.probe.Ring.Drain(func(record []byte) bool {
 			if err := r.builder.Add(record); err != nil {
 				r.undecodable(record, err)

@@ -92,6 +92,7 @@ func (c *collector) tick(ctx context.Context) {
 	} else if step != 0 {
 		c.logger.Debug("the wall clock was set", zap.Duration("step", step))
 	}
+	c.host.names.learn()
 	c.builder.Begin(time.Now())
 	for _, p := range c.probes {
 		c.snapshot(ctx, p)

@@ -173,17 +173,19 @@ struct {
 static __always_inline void process_info_read(struct task_struct *task, struct process_info *info)
 {
 	struct task_struct *leader = task->group_leader;
-	struct task_struct *parent = task->real_parent;
-	struct pid *pid = BPF_CORE_READ(task, signal, pids[PIDTYPE_TGID]);
-	u32 level = BPF_CORE_READ(pid, level);
+	struct pid *pid = task->signal->pids[PIDTYPE_TGID];
+	u32 level = pid->level;
 
 	info->start = leader->start_boottime;
 	info->cgroup = task_cgroup_id(task);
 	info->pid = task->tgid;
 	info->vpid = 0;
-	bpf_core_read(&info->vpid, sizeof(info->vpid), (void *)&pid->numbers[0].nr + level * bpf_core_type_size(struct upid));
-	info->parent_pid = BPF_CORE_READ(parent, tgid);
-	info->uid = BPF_CORE_READ(task, real_cred, euid.val);
+	bpf_probe_read_kernel(&info->vpid, sizeof(info->vpid),
+			      (void *)pid + bpf_core_field_offset(struct pid, numbers) +
+				      level * bpf_core_type_size(struct upid) +
+				      bpf_core_field_offset(struct upid, nr));
+	info->parent_pid = task->real_parent->tgid;
+	info->uid = task->real_cred->euid.val;
 	bpf_probe_read_kernel_str(info->comm, sizeof(info->comm), leader->comm);
 }
 
@@ -207,10 +209,10 @@ int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_b
 		return 0;
 	event = &scratch->event;
 	process_info_read(task, &event->process);
-	event->real_uid = BPF_CORE_READ(task, real_cred, uid.val);
-	event->gid = BPF_CORE_READ(task, real_cred, egid.val);
-	event->real_gid = BPF_CORE_READ(task, real_cred, gid.val);
-	event->args_count = BPF_CORE_READ(bprm, argc);
+	event->real_uid = task->real_cred->uid.val;
+	event->gid = task->real_cred->egid.val;
+	event->real_gid = task->real_cred->gid.val;
+	event->args_count = bprm->argc;
 
 	/* The kernel's open file: the interpreter's, where a script was executed. */
 	dentry = BPF_CORE_READ(bprm, file, f_path.dentry);
@@ -236,8 +238,8 @@ int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_b
 	 * No thread has it but this one, which is still in the kernel.
 	 */
 	mm = task->mm;
-	start = BPF_CORE_READ(mm, arg_start);
-	size = BPF_CORE_READ(mm, arg_end) - start;
+	start = mm->arg_start;
+	size = mm->arg_end - start;
 	event->args_size = size;
 	if (size > max_args_size)
 		size = max_args_size;

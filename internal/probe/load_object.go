@@ -4,6 +4,7 @@ package probe
 
 import (
 	"bytes"
+	"debug/elf"
 	"errors"
 	"fmt"
 	"io"
@@ -90,6 +91,9 @@ func parseObject(spec *Spec, data []byte) (o *object, err error) {
 			o, err = nil, &ObjectError{Path: objectPath(spec), Problems: []error{fmt.Errorf("broken object: %v", r)}}
 		}
 	}()
+	if err := checkSections(data); err != nil {
+		return nil, &ObjectError{Path: objectPath(spec), Problems: []error{fmt.Errorf("read the object: %w", err)}}
+	}
 	coll, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(data))
 	if err != nil {
 		return nil, &ObjectError{Path: objectPath(spec), Problems: []error{fmt.Errorf("read the object: %w", err)}}
@@ -120,6 +124,29 @@ func parseObject(spec *Spec, data []byte) (o *object, err error) {
 		return nil, &ObjectError{Path: objectPath(spec), Problems: problems}
 	}
 	return o, nil
+}
+
+// checkSections refuses sections that would become much larger in memory than they are in the file: a few bytes could ask for
+// more than there is, which no recover() survives.
+func checkSections(data []byte) error {
+	f, err := elf.NewFile(bytes.NewReader(data))
+	if err != nil {
+		return err
+	}
+	total := uint64(0)
+	for _, section := range f.Sections {
+		if section.Flags&elf.SHF_COMPRESSED != 0 {
+			return fmt.Errorf("section %q is compressed, which is not supported", section.Name)
+		}
+		if section.Type == elf.SHT_NULL {
+			continue
+		}
+		if section.Size > maxObject || total+section.Size > 2*maxObject {
+			return fmt.Errorf("section %q makes it larger than %d bytes", section.Name, maxObject)
+		}
+		total += section.Size
+	}
+	return nil
 }
 
 // complete finds the struct of which clang left just the name, as it does for types that are only named behind a map in a map.

@@ -3,7 +3,11 @@
 package probe
 
 import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
 	"io/fs"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -126,6 +130,8 @@ func TestCheckObjectFiles(t *testing.T) {
 		{"not ELF", []byte("#!/bin/sh\n"), "read the object"},
 		{"cut off", good[:len(good)/2], "read the object"},
 		{"too large", make([]byte, maxObject+1), "has more than 16777216 bytes"},
+		{"too large in memory", withSection(t, good, ".bss", func(s *elf.Section64) { s.Size = 1 << 36 }), `section ".bss" makes it larger`},
+		{"compressed", withSection(t, good, ".rodata", func(s *elf.Section64) { s.Flags |= uint64(elf.SHF_COMPRESSED) }), "compressed"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -142,6 +148,27 @@ func TestCheckObjectFiles(t *testing.T) {
 			assert.ErrorContains(t, err, "fixture/fixture.bpf.o")
 		})
 	}
+}
+
+// withSection is a copy of the object in which the header of a section is changed.
+func withSection(t *testing.T, object []byte, name string, change func(s *elf.Section64)) []byte {
+	t.Helper()
+	f, err := elf.NewFile(bytes.NewReader(object))
+	require.NoError(t, err)
+	i := slices.IndexFunc(f.Sections, func(s *elf.Section) bool { return s.Name == name })
+	require.Positive(t, i)
+	object = slices.Clone(object)
+	var file elf.Header64
+	_, err = binary.Decode(object, binary.LittleEndian, &file)
+	require.NoError(t, err)
+	header := object[file.Shoff+uint64(i)*uint64(file.Shentsize):]
+	var section elf.Section64
+	_, err = binary.Decode(header, binary.LittleEndian, &section)
+	require.NoError(t, err)
+	change(&section)
+	_, err = binary.Encode(header, binary.LittleEndian, &section)
+	require.NoError(t, err)
+	return object
 }
 
 // What comes out of a broken object is an error or an object that fits the spec, never a panic.

@@ -44,19 +44,19 @@ func setVariables(spec *Spec, o *object, p *plan, settings Settings, env Environ
 			return fmt.Errorf("option %s: %w", name, err)
 		}
 	}
-	for _, name := range sortedKeys(spec.Dimensions) {
-		if v := spec.Dimensions[name].Variable; v != "" {
-			if err := set(v, boolean(selects(p.metrics, name))); err != nil {
-				return fmt.Errorf("dimension %s: %w", name, err)
-			}
-		}
+	// Dimensions may share a variable, and so may metrics: it is on when any of them is wanted.
+	wanted := make(map[string]bool)
+	for name, d := range spec.Dimensions {
+		wanted[d.Variable] = wanted[d.Variable] || selects(p.metrics, name)
 	}
-	for _, name := range sortedKeys(spec.Metrics) {
-		if v := spec.Metrics[name].Variable; v != "" {
-			_, enabled := p.metrics[name]
-			if err := set(v, boolean(enabled)); err != nil {
-				return fmt.Errorf("metric %s: %w", name, err)
-			}
+	for name, m := range spec.Metrics {
+		_, enabled := p.metrics[name]
+		wanted[m.Variable] = wanted[m.Variable] || enabled
+	}
+	delete(wanted, "")
+	for _, v := range sortedKeys(wanted) {
+		if err := set(v, boolean(wanted[v])); err != nil {
+			return fmt.Errorf("variable %s: %w", v, err)
 		}
 	}
 	if _, ok := o.Variables[cgroupControllerVariable]; ok {

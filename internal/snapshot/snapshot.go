@@ -98,8 +98,8 @@ type Table interface {
 	Capacity() int
 	// Stats is the account of the last Read.
 	Stats() Stats
-	// Close waits for a running Read and gives the buffers back. It does not close the maps, which
-	// belong to the caller, and leaves in them what has not been read.
+	// Close waits for a running Read and gives the buffers back, with a batch that was refused, if
+	// there is one. It does not close the maps, which belong to the caller, and leaves in them what has not been read.
 	Close() error
 }
 

@@ -131,6 +131,11 @@ func (c *Cgroup) Command(name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
+// At is a cgroup below c that the test made itself, and removes.
+func (c *Cgroup) At(dir string) *Cgroup {
+	return &Cgroup{t: c.t, Dir: dir, Path: c.Path + strings.TrimPrefix(dir, c.Dir)}
+}
+
 // Read returns the content of one of the cgroup's files.
 func (c *Cgroup) Read(file string) string {
 	c.t.Helper()

@@ -71,6 +71,19 @@ var children = map[string]func(argument string){
 		burnt.Wait()
 		os.Exit(3)
 	},
+	// Many threads that end at the same time, as the process does.
+	"end_together": func(string) {
+		var started sync.WaitGroup
+		for range 16 {
+			started.Add(1)
+			go func() {
+				runtime.LockOSThread()
+				started.Done()
+				burn(time.Minute)
+			}()
+		}
+		started.Wait()
+	},
 	// The first thread ends, and the process goes on without it.
 	"leader_first": func(string) {
 		go func() {

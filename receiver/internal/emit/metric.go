@@ -4,6 +4,7 @@ package emit
 
 import (
 	"fmt"
+	"slices"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
@@ -50,9 +51,7 @@ type output struct {
 
 func newMetric(name string, t *probe.Table, p *probe.Probe, names layout.Names) (*metric, error) {
 	m := &metric{name: name, spec: p.Spec.Metrics[name], out: make(map[*resource]output)}
-	selected := map[string]bool{}
 	for _, d := range p.Settings.Metrics[name].Attributes {
-		selected[d] = true
 		dimension := p.Spec.Dimensions[d]
 		f, err := layout.FieldOf(t.Key, dimension.Field)
 		if err != nil {
@@ -75,28 +74,27 @@ func newMetric(name string, t *probe.Table, p *probe.Probe, names layout.Names) 
 		}
 		m.columns = append(m.columns, c)
 	}
-	m.unique = m.container == nil && onlyThese(selected, t, p)
-	for i := range m.columns {
-		m.unique = m.unique && m.columns[i].Exact()
-	}
+	m.unique = m.distinguishes(t.KeySize)
 	return m, m.values(t)
 }
 
-// onlyThese tells whether rows are told apart by nothing but the selected dimensions.
-func onlyThese(selected map[string]bool, t *probe.Table, p *probe.Probe) bool {
-	for _, other := range t.Metrics {
-		for d := range p.Spec.Metrics[other].Attributes {
-			if p.Spec.Dimensions[d].Variable == "" && !selected[d] {
-				return false
-			}
+// distinguishes tells whether two different keys of size bytes always make different attributes: every byte
+// belongs to a column, and no column makes the same of different bytes.
+func (m *metric) distinguishes(size int) bool {
+	if m.container != nil {
+		return false
+	}
+	covered := make([]bool, size)
+	for i := range m.columns {
+		c := &m.columns[i]
+		if !c.Exact() {
+			return false
 		}
-		for _, d := range p.Settings.Metrics[other].Attributes {
-			if !selected[d] {
-				return false
-			}
+		for j := range c.Size {
+			covered[c.Offset+j] = true
 		}
 	}
-	return true
+	return !slices.Contains(covered, false)
 }
 
 func (m *metric) values(t *probe.Table) error {
