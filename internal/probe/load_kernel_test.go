@@ -5,16 +5,8 @@ package probe
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"regexp"
-	"slices"
-	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -25,56 +17,6 @@ import (
 	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/snapshot"
 )
-
-// runAs executes a program n times under a name of at most 15 bytes that nobody else uses, and returns the processes' ids.
-func runAs(t *testing.T, name string, n int) []uint32 {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), name)
-	from, err := os.Open("/bin/true")
-	require.NoError(t, err)
-	defer from.Close()
-	to, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o755)
-	require.NoError(t, err)
-	_, err = io.Copy(to, from)
-	require.NoError(t, err)
-	require.NoError(t, to.Close())
-	var pids []uint32
-	for range n {
-		cmd := exec.Command(path)
-		require.NoError(t, cmd.Run())
-		pids = append(pids, uint32(cmd.Process.Pid))
-	}
-	return pids
-}
-
-type fixtureRow struct {
-	key   []byte
-	value []uint64
-}
-
-// comm is the command in the key of the fixture, "" when the key was cut before it.
-func (r fixtureRow) comm() string {
-	if len(r.key) < 32 {
-		return ""
-	}
-	return strings.TrimRight(string(r.key[16:32]), "\x00")
-}
-
-func readRows(t *testing.T, table *Table) []fixtureRow {
-	t.Helper()
-	var all []fixtureRow
-	require.NoError(t, table.Read(t.Context(), func(rows snapshot.Rows) error {
-		for i := range rows.N {
-			row := fixtureRow{key: slices.Clone(rows.Key(i))}
-			for v := rows.Value(i); len(v) >= 8; v = v[8:] {
-				row.value = append(row.value, binary.NativeEndian.Uint64(v))
-			}
-			all = append(all, row)
-		}
-		return nil
-	}))
-	return all
-}
 
 func TestKernelCountsByCommand(t *testing.T) {
 	needsRoot(t)
@@ -91,12 +33,12 @@ func TestKernelCountsByCommand(t *testing.T) {
 	assert.Nil(t, p.Ring)
 
 	before := time.Now()
-	runAs(t, "fx-before", 3) // loaded is not attached
+	runAs(t, command("before"), 3) // loaded is not attached
 	require.NoError(t, p.Attach())
 	assert.WithinRange(t, p.Started, before, time.Now())
-	pids := runAs(t, "fx-while", 20)
+	pids := runAs(t, command("during"), 20)
 	require.NoError(t, p.Detach())
-	runAs(t, "fx-after", 3)
+	runAs(t, command("after"), 3)
 	require.NoError(t, p.Collect(t.Context()))
 
 	table := tableOf(t, p, "execs")
@@ -106,8 +48,8 @@ func TestKernelCountsByCommand(t *testing.T) {
 	var counted []uint32
 	for _, row := range readRows(t, table) {
 		require.Len(t, row.key, 32)
-		assert.NotContains(t, []string{"fx-before", "fx-after"}, row.comm())
-		if row.comm() != "fx-while" {
+		assert.NotContains(t, []string{command("before"), command("after")}, row.comm())
+		if row.comm() != command("during") {
 			continue
 		}
 		assert.Zero(t, binary.NativeEndian.Uint64(row.key), "nobody selected the cgroup")
@@ -120,7 +62,7 @@ func TestKernelCountsByCommand(t *testing.T) {
 	assert.Equal(t, snapshot.Plain, plain.Kind())
 	total := uint64(0)
 	for _, row := range readRows(t, plain) {
-		if row.comm() == "fx-while" {
+		if row.comm() == command("during") {
 			total += row.value[0]
 		}
 	}
@@ -146,7 +88,7 @@ func TestKernelPrunedKey(t *testing.T) {
 			table := tableOf(t, p, "execs")
 			assert.Equal(t, tt.want, table.KeySize)
 			require.NoError(t, p.Attach())
-			runAs(t, "fx-pruned", 5)
+			runAs(t, command("pruned"), 5)
 			require.NoError(t, p.Detach())
 			rows, total := readRows(t, table), uint64(0)
 			for _, row := range rows {
@@ -210,7 +152,7 @@ func TestKernelCandidates(t *testing.T) {
 	assert.EqualValues(t, 10_000, p.inner["execs"][0].MaxEntries())
 
 	require.NoError(t, p.Attach())
-	runAs(t, "fx-classic", 4)
+	runAs(t, command("old"), 4)
 	require.NoError(t, p.Detach())
 	assert.GreaterOrEqual(t, readRows(t, tableOf(t, p, "tasks"))[1].value[0], uint64(4), "by the classic tracepoint")
 }
@@ -274,201 +216,6 @@ func TestKernelIterator(t *testing.T) {
 	require.ErrorIs(t, p.Collect(t.Context()), os.ErrClosed)
 }
 
-func TestKernelEvents(t *testing.T) {
-	needsRoot(t)
-	const event = "ebpf.fixture.exec"
-	spec := fixtureSpec(t)
-	settings := choice{events: []string{event}}.settings(t, spec)
-	settings.RingSize = 1 << 20
-	settings.Events[event] = EventSettings{Filter: Filter{Commands: []string{"fx-event"}}}
-	p := load(t, spec, settings)
-	require.NotNil(t, p.Ring)
-	assert.Equal(t, 1<<20, p.Ring.Size())
-	assert.Equal(t, map[string]uint32{event: 3}, p.EventIDs)
-	require.Contains(t, p.EventTypes, event)
-	assert.Equal(t, "exec_event", p.EventTypes[event].Name)
-	assert.Empty(t, p.Tables)
-
-	require.NoError(t, p.Attach())
-	runAs(t, "fx-other", 2)
-	pids := runAs(t, "fx-event", 10)
-	require.NoError(t, p.Detach())
-
-	var got []uint32
-	_, err := p.Ring.Drain(func(record []byte) bool {
-		assert.EqualValues(t, 3, binary.NativeEndian.Uint32(record[8:]))
-		assert.Equal(t, "fx-event", strings.TrimRight(string(record[24:40]), "\x00"))
-		got = append(got, binary.NativeEndian.Uint32(record[16:]))
-		return true
-	})
-	require.NoError(t, err)
-	assert.Equal(t, pids, got, "in order")
-	stats, err := p.EventStats()
-	require.NoError(t, err)
-	s := stats[event]
-	assert.EqualValues(t, 10, s.Submitted)
-	assert.GreaterOrEqual(t, s.Filtered, uint64(2))
-	assert.Equal(t, s.Produced, s.Submitted+s.Dropped+s.Filtered+s.Limited)
-}
-
-// The first event passes at once, and a burst of one second's worth.
-func TestKernelRateLimit(t *testing.T) {
-	needsRoot(t)
-	const event = "ebpf.fixture.exec"
-	spec := fixtureSpec(t)
-	settings := choice{events: []string{event}}.settings(t, spec)
-	settings.Events[event] = EventSettings{RateLimit: 3, Filter: Filter{Commands: []string{"fx-rate"}}}
-	p := load(t, spec, settings)
-	require.NoError(t, p.Attach())
-	begin := time.Now()
-	runAs(t, "fx-rate", 12)
-	took := time.Since(begin)
-	require.NoError(t, p.Detach())
-	stats, err := p.EventStats()
-	require.NoError(t, err)
-	s := stats[event]
-	assert.EqualValues(t, 12, s.Submitted+s.Limited)
-	assert.GreaterOrEqual(t, s.Submitted, uint64(3))
-	assert.LessOrEqual(t, float64(s.Submitted), 3+3*took.Seconds()+1)
-}
-
-func TestKernelCgroupFilter(t *testing.T) {
-	needsRoot(t)
-	spec := fixtureSpec(t)
-	settings := choice{events: []string{"ebpf.fixture.exec"}}.settings(t, spec)
-	settings.Events["ebpf.fixture.exec"] = EventSettings{Filter: Filter{CgroupPaths: []string{"/here"}}}
-
-	_, err := Load(spec, settings, testEnvironment())
-	require.ErrorContains(t, err, "/here")
-	env := testEnvironment()
-	gone := errors.New("no such cgroup")
-	env.CgroupID = func(string) (uint64, error) { return 0, gone }
-	_, err = Load(spec, settings, env)
-	require.ErrorIs(t, err, gone)
-
-	env.CgroupID = func(path string) (uint64, error) {
-		assert.Equal(t, "/here", path)
-		return 42, nil
-	}
-	p, err := Load(spec, settings, env)
-	require.NoError(t, err)
-	defer p.Close()
-	var value uint8
-	require.NoError(t, p.maps[eventFiltersMap].Lookup(filterKey{3, 0, 0, 0, 4, 0, 0, 0, 42}, &value))
-	assert.Empty(t, settings.Events["ebpf.fixture.exec"].Filter.Cgroups, "the caller's settings are as they were")
-}
-
-// descriptors is the number of open files of this process.
-func descriptors(t *testing.T) int {
-	t.Helper()
-	entries, err := os.ReadDir("/proc/self/fd")
-	require.NoError(t, err)
-	return len(entries)
-}
-
-var objectID = regexp.MustCompile(`(?m)^(prog_id|map_id|link_id):\s+(\d+)$`)
-
-// objects are the ids of programs, maps or links that this process holds, from the kernel's own account.
-func objects(t *testing.T, kind string) []uint32 {
-	t.Helper()
-	entries, err := os.ReadDir("/proc/self/fdinfo")
-	require.NoError(t, err)
-	var ids []uint32
-	for _, entry := range entries {
-		text, err := os.ReadFile("/proc/self/fdinfo/" + entry.Name())
-		if errors.Is(err, os.ErrNotExist) {
-			continue // the directory's own
-		}
-		require.NoError(t, err)
-		for _, match := range objectID.FindAllStringSubmatch(string(text), -1) {
-			if id, err := strconv.ParseUint(match[2], 10, 32); err == nil && match[1] == kind {
-				ids = append(ids, uint32(id))
-			}
-		}
-	}
-	slices.Sort(ids)
-	return slices.Compact(ids)
-}
-
-func TestKernelNothingStays(t *testing.T) {
-	needsRoot(t)
-	spec := fixtureSpec(t)
-	everything := choice{
-		metrics: map[string][]string{"ebpf.fixture.execs": nil, "ebpf.fixture.tasks": nil, "ebpf.fixture.classic": nil, "ebpf.fixture.forks": nil},
-		events:  []string{"ebpf.fixture.exec"},
-	}.settings(t, spec)
-	// Swapped maps and perf events cost grace periods; most cycles do without.
-	little := choice{metrics: map[string][]string{"ebpf.fixture.tasks": nil}}.settings(t, spec)
-	env := testEnvironment()
-	before := -1
-	for cycle := range 100 {
-		settings, want := little, []string{"count_tasks"}
-		if cycle%10 == 0 {
-			settings, want = everything, []string{"count_tasks", "exec", "exec_classic"}
-		}
-		p, err := Load(spec, settings, env)
-		require.NoError(t, err)
-		require.NoError(t, p.Attach())
-		assert.Equal(t, want, taken(p))
-		programs, maps := objects(t, "prog_id"), objects(t, "map_id")
-		assert.Len(t, programs, len(want))
-		assert.NotEmpty(t, maps)
-		require.Error(t, p.Attach(), "twice")
-		if cycle%2 == 0 {
-			require.NoError(t, p.Detach())
-			require.NoError(t, p.Detach())
-		}
-		require.NoError(t, p.Close())
-		require.NoError(t, p.Close())
-		require.NoError(t, p.Detach())
-		_, err = p.EventStats()
-		require.ErrorIs(t, err, os.ErrClosed)
-		require.Empty(t, objects(t, "prog_id"))
-		require.Empty(t, objects(t, "map_id"))
-		require.Empty(t, objects(t, "link_id"))
-		if cycle > 0 { // the first opens what Go itself keeps, such as its poller
-			require.Equal(t, before, descriptors(t), "cycle %d", cycle)
-		}
-		before = descriptors(t)
-		if cycle%10 != 0 {
-			continue
-		}
-		// Ours were the last references: the kernel forgets them after a grace period.
-		assert.Eventually(t, func() bool {
-			return !slices.ContainsFunc(programs, func(id uint32) bool {
-				program, err := ebpf.NewProgramFromID(ebpf.ProgramID(id))
-				if err == nil {
-					program.Close()
-				}
-				return !errors.Is(err, os.ErrNotExist)
-			})
-		}, 10*time.Second, 10*time.Millisecond)
-	}
-}
-
-// Two instances share nothing: each counts everything, and one that ends leaves the other alone.
-func TestKernelTwoInstances(t *testing.T) {
-	needsRoot(t)
-	spec := fixtureSpec(t)
-	settings := choice{metrics: map[string][]string{"ebpf.fixture.execs": {"command"}}}.settings(t, spec)
-	a, b := load(t, spec, settings), load(t, spec, settings)
-	require.NoError(t, a.Attach())
-	require.NoError(t, b.Attach())
-	total := func(p *Probe) (n uint64) {
-		for _, row := range readRows(t, tableOf(t, p, "execs")) {
-			if row.comm() == "fx-two" {
-				n += row.value[0]
-			}
-		}
-		return n
-	}
-	runAs(t, "fx-two", 5)
-	assert.EqualValues(t, 5, total(a))
-	require.NoError(t, a.Close())
-	runAs(t, "fx-two", 5)
-	assert.EqualValues(t, 10, total(b))
-}
-
 func TestKernelStats(t *testing.T) {
 	needsRoot(t)
 	spec := fixtureSpec(t)
@@ -476,7 +223,7 @@ func TestKernelStats(t *testing.T) {
 	require.NoError(t, p.Attach())
 	enabled, err := ebpf.EnableStats(0) // BPF_STATS_RUN_TIME
 	require.NoError(t, err)
-	runAs(t, "fx-stats", 6)
+	runAs(t, command("stats"), 6)
 	require.NoError(t, enabled.Close())
 	require.NoError(t, p.Detach())
 	stats, err := p.ProgramStats()
@@ -499,7 +246,7 @@ func TestKernelOverflow(t *testing.T) {
 	settings.MaxSeries = 2
 	p := load(t, spec, settings)
 	require.NoError(t, p.Attach())
-	runAs(t, "fx-overflow", 10)
+	runAs(t, command("over"), 10)
 	require.NoError(t, p.Detach())
 	var inside, outside uint64
 	require.NoError(t, tableOf(t, p, "execs").Read(t.Context(), func(rows snapshot.Rows) error {

@@ -74,11 +74,11 @@ func TestChildCapabilities(t *testing.T) {
 		events:  []string{"ebpf.fixture.exec"},
 	}.settings(t, spec))
 	require.NoError(t, p.Attach())
-	runAs(t, "fx-capable", 4)
+	runAs(t, command("caps"), 4)
 	require.NoError(t, p.Detach())
 	n := uint64(0)
 	for _, row := range readRows(t, tableOf(t, p, "execs")) {
-		if row.comm() == "fx-capable" {
+		if row.comm() == command("caps") {
 			n += row.value[0]
 		}
 	}

@@ -17,12 +17,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/kernel"
 )
 
 // execProbe is loaded for the execs of one new cgroup.
 func execProbe(t *testing.T, variables map[string]any) (*processProbe, *cgroup) {
 	t.Helper()
-	needRoot(t)
+	kernel.NeedRoot(t)
 	group := newCgroup(t)
 	return loadProcess(t, processOptions{
 		Programs: []string{"process_exec"}, Events: []uint32{eventExec}, Cgroup: group, Variables: variables,
@@ -260,7 +262,7 @@ func TestKernelProcessExecOfScript(t *testing.T) {
 }
 
 func TestKernelProcessArgumentOptions(t *testing.T) {
-	needRoot(t)
+	kernel.NeedRoot(t)
 	args := []string{"/bin/true"}
 	for i := range 3000 {
 		args = append(args, "argument-"+strconv.Itoa(i))

@@ -7,7 +7,6 @@ package kernel_test
 import (
 	"bytes"
 	"encoding/binary"
-	"os"
 	"strings"
 	"testing"
 
@@ -68,13 +67,6 @@ type processProbe struct {
 	// tables are the inner maps of the swapped ones.
 	tables map[string]*ebpf.Map
 	reader *ringbuf.Reader
-}
-
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: run `make test` with sudo")
-	}
 }
 
 func loadProcess(t *testing.T, o processOptions) *processProbe {

@@ -16,6 +16,8 @@ import (
 	"github.com/cilium/ebpf/btf"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/kernel"
 )
 
 // Results of generating a signal, from include/trace/events/signal.h.
@@ -33,7 +35,7 @@ const (
 )
 
 func TestKernelProcessSignals(t *testing.T) {
-	needRoot(t)
+	kernel.NeedRoot(t)
 	group := newCgroup(t)
 	p := loadProcess(t, processOptions{Programs: []string{"process_signal"}, Events: []uint32{eventSignal}, Cgroup: group})
 	signals := func() []signalEvent { return decodeAll[signalEvent](t, p.drain()[eventSignal]) }
@@ -123,10 +125,10 @@ func memoryCgroup(t *testing.T, limit int) (path string, controller int32) {
 // controllerIndex is the enumerator NAME_cgrp_id of the running kernel.
 func controllerIndex(t *testing.T, name string) int32 {
 	t.Helper()
-	kernel, err := btf.LoadKernelSpec()
+	types, err := btf.LoadKernelSpec()
 	require.NoError(t, err)
 	var ids *btf.Enum
-	require.NoError(t, kernel.TypeByName("cgroup_subsys_id", &ids))
+	require.NoError(t, types.TypeByName("cgroup_subsys_id", &ids))
 	for _, v := range ids.Values {
 		if v.Name == name+"_cgrp_id" {
 			return int32(v.Value)
@@ -137,12 +139,12 @@ func controllerIndex(t *testing.T, name string) int32 {
 }
 
 func TestKernelProcessOOMKill(t *testing.T) {
-	needRoot(t)
+	kernel.NeedRoot(t)
 	const limit = 64 << 20
 	path, controller := memoryCgroup(t, limit)
 	var stat unix.Stat_t
 	require.NoError(t, unix.Stat(path, &stat))
-	group := &cgroup{Path: path, ID: stat.Ino}
+	group := &cgroup{ID: stat.Ino}
 	p := loadProcess(t, processOptions{
 		Programs: []string{"oom_kill", "process_exit"}, Events: []uint32{eventOOMKill, eventExit}, Cgroup: group,
 		Variables: map[string]any{"cgroup_controller": controller},

@@ -2,7 +2,6 @@
 
 //go:build linux
 
-// Package kernel_test holds the probes' kernel halves to what else the kernel says of the same happenings.
 package kernel_test
 
 import (
@@ -17,13 +16,15 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/kernel"
 )
 
 // exitPrograms are the ways to see a process's end once. The second is that of older kernels, and works on all.
 var exitPrograms = []string{"process_exit", "process_exit_counted"}
 
 func TestKernelProcessCountsAreExact(t *testing.T) {
-	needRoot(t)
+	kernel.NeedRoot(t)
 	for _, exit := range exitPrograms {
 		t.Run(exit, func(t *testing.T) {
 			const n = 1000
@@ -76,7 +77,7 @@ func TestKernelProcessCountsAreExact(t *testing.T) {
 }
 
 func TestKernelProcessExitStatus(t *testing.T) {
-	needRoot(t)
+	kernel.NeedRoot(t)
 	group := newCgroup(t)
 	p := loadProcess(t, processOptions{Programs: []string{"process_exit"}, Events: []uint32{eventExit}, Cgroup: group})
 	exitOf := func(state *os.ProcessState) exitEvent {
@@ -123,7 +124,7 @@ func TestKernelProcessExitStatus(t *testing.T) {
 
 // The last threads of a process meet when it ends; it has ended once.
 func TestKernelProcessThreadsEndTogether(t *testing.T) {
-	needRoot(t)
+	kernel.NeedRoot(t)
 	const n = 50
 	group := newCgroup(t)
 	p := loadProcess(t, processOptions{
@@ -140,7 +141,7 @@ func TestKernelProcessThreadsEndTogether(t *testing.T) {
 }
 
 func TestKernelProcessUsage(t *testing.T) {
-	needRoot(t)
+	kernel.NeedRoot(t)
 	// After the record the kernel still has to free the process's memory. Before it, other threads may be in the middle of
 	// what they do to end; and time that the host of a virtual machine took is not known to be taken until the next tick.
 	const slack = 20 * time.Millisecond
@@ -175,7 +176,7 @@ func TestKernelProcessUsage(t *testing.T) {
 
 // Processes that are shorter than a tick are what the scheduler has hardly any time of when they end.
 func TestKernelProcessUsageOfShortOnes(t *testing.T) {
-	needRoot(t)
+	kernel.NeedRoot(t)
 	group := newCgroup(t)
 	p := loadProcess(t, processOptions{
 		Programs: []string{"process_exit", "scheduler_clock_read"}, Events: []uint32{eventExit}, Cgroup: group,
@@ -197,7 +198,7 @@ func TestKernelProcessUsageOfShortOnes(t *testing.T) {
 
 // A thread of a process that executes a program takes the process over: no process ends by it.
 func TestKernelProcessExecFromThread(t *testing.T) {
-	needRoot(t)
+	kernel.NeedRoot(t)
 	group := newCgroup(t)
 	p := loadProcess(t, processOptions{
 		Programs: []string{"process_exec", "process_exit"}, Events: []uint32{eventExec, eventExit}, Cgroup: group,
@@ -217,7 +218,7 @@ func TestKernelProcessExecFromThread(t *testing.T) {
 }
 
 func TestKernelProcessExecFailures(t *testing.T) {
-	needRoot(t)
+	kernel.NeedRoot(t)
 	group := newCgroup(t)
 	p := loadProcess(t, processOptions{
 		Programs:  []string{"execve_exit", "execveat_exit"},
@@ -257,7 +258,7 @@ func TestKernelProcessExecFailures(t *testing.T) {
 
 // Without a reader the ring fills, and what does not fit is counted.
 func TestKernelProcessFullRing(t *testing.T) {
-	needRoot(t)
+	kernel.NeedRoot(t)
 	const n = 200
 	group := newCgroup(t)
 	p := loadProcess(t, processOptions{

@@ -20,6 +20,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/kernel"
 )
 
 // childVariable, in the environment, makes the test binary one of the processes that the tests look at.
@@ -207,31 +209,23 @@ func execveat(dir int, path string, flags int) error {
 	return errno
 }
 
-// cgroup is one of the v2 hierarchy that the test made.
+// cgroup is a cgroup of the v2 hierarchy, with what the kernel half knows it by.
 type cgroup struct {
-	Path string
-	ID   uint64
-	dir  *os.File
+	*kernel.Cgroup
+	ID  uint64
+	dir *os.File
 }
 
 func newCgroup(t *testing.T) *cgroup {
 	t.Helper()
-	root := "/sys/fs/cgroup"
-	if _, err := os.Stat(root + "/cgroup.procs"); err != nil {
-		root += "/unified"
-	}
-	path, err := os.MkdirTemp(root, "ebpfreceiver-test-")
+	c := &cgroup{Cgroup: kernel.NewCgroup(t)}
+	var err error
+	c.dir, err = os.Open(c.Dir)
 	require.NoError(t, err)
-	c := &cgroup{Path: path}
-	c.dir, err = os.Open(path)
-	require.NoError(t, err)
+	t.Cleanup(func() { c.dir.Close() })
 	var stat unix.Stat_t
 	require.NoError(t, unix.Fstat(int(c.dir.Fd()), &stat))
 	c.ID = stat.Ino
-	t.Cleanup(func() {
-		c.dir.Close()
-		require.NoError(t, os.Remove(path))
-	})
 	return c
 }
 

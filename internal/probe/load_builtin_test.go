@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ebpfreceiver/ebpfreceiver/bpf"
+	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
+)
+
+func TestBuiltinObjects(t *testing.T) {
+	specs, err := Builtin(bpf.Probes)
+	require.NoError(t, err)
+	for _, name := range sortedKeys(specs) {
+		assert.NoError(t, CheckObject(specs[name]), name)
+	}
+}
+
+// Each probe with all that it has: what this kernel can not do, it says why.
+func TestKernelBuiltin(t *testing.T) {
+	needsRoot(t)
+	specs, err := Builtin(bpf.Probes)
+	require.NoError(t, err)
+	for _, name := range sortedKeys(specs) {
+		t.Run(name, func(t *testing.T) {
+			spec := specs[name]
+			all := choice{metrics: make(map[string][]string), events: sortedKeys(spec.Events)}
+			for metric := range spec.Metrics {
+				all.metrics[metric] = sortedKeys(spec.Metrics[metric].Attributes)
+			}
+			p := load(t, spec, all.settings(t, spec))
+			for missing, why := range p.Missing {
+				assert.ErrorIs(t, why, kernel.ErrNotSupported, missing)
+			}
+			require.NoError(t, p.Attach())
+			require.NoError(t, p.Collect(t.Context()))
+			for _, table := range p.Tables {
+				readRows(t, table)
+			}
+			require.NoError(t, p.Detach())
+			stats, err := p.EventStats()
+			require.NoError(t, err)
+			assert.Len(t, stats, len(p.EventIDs))
+			for event, s := range stats {
+				assert.Equal(t, s.Produced, s.Submitted+s.Dropped+s.Filtered+s.Limited, event)
+			}
+		})
+	}
+}
