@@ -62,6 +62,8 @@ type Config struct {
 	// CgroupHierarchy tells in which hierarchy containers have their cgroups: "v2", the name of a v1
 	// controller, or "auto".
 	CgroupHierarchy string `mapstructure:"cgroup_hierarchy"`
+	// ProgramStatistics has the kernel count the runs of programs and their time, which costs every program on the host.
+	ProgramStatistics bool `mapstructure:"program_statistics"`
 	// ResourceAttributes can be switched off one by one.
 	ResourceAttributes metadata.ResourceAttributesConfig `mapstructure:"resource_attributes"`
 	// Metrics by name, of whichever probe. What a probe's own configuration says goes first.

@@ -15,7 +15,11 @@ import (
 // NewFactory returns the factory of the ebpf receiver. Receivers for metrics and for logs that it
 // creates from one configuration share one set of probes.
 func NewFactory() receiver.Factory {
-	f := &factory{shared: newSharedSet(newInstance)}
+	return newFactory(newInstance)
+}
+
+func newFactory(create func(receiver.Settings, *Config) (instance, error)) receiver.Factory {
+	f := &factory{shared: newSharedSet(create)}
 	return receiver.NewFactory(
 		metadata.Type,
 		createDefaultConfig,

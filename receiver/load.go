@@ -3,16 +3,19 @@
 package ebpfreceiver
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 
 	"github.com/ebpfreceiver/ebpfreceiver/bpf"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/probe"
+	"github.com/ebpfreceiver/ebpfreceiver/receiver/internal/emit"
 )
 
 // probeState is what a probe's self-telemetry says of it.
@@ -29,19 +32,30 @@ type runningProbe struct {
 	*probe.Probe
 	resolved resolvedProbe
 	outcomes outcomes
+	// tables make metrics of the probe's Tables, and overflows count the snapshots in which more came than the limits allow.
+	tables    []*emit.Table
+	overflows []atomic.Int64
+	// records makes log records of what is in the ring; nil when no event is wanted.
+	records *emit.Logs
 }
 
 // load resolves the configuration, and loads and attaches its probes. The first error is what can not be had here, in
 // one sentence each; the second is what ends Start.
-func (r *ebpfReceiver) load() (missing, fatal error) {
+func (r *ebpfReceiver) load(ctx context.Context) (missing, fatal error) {
 	builtin, err := probe.Builtin(bpf.Probes)
 	if err != nil {
 		return nil, fmt.Errorf("reading the built-in probes: %w", err)
 	}
 	var resolved []resolvedProbe
-	var mistakes []error
+	var mistakes, errs []error
 	for _, name := range r.cfg.probeNames() {
 		spec, err := r.cfg.spec(name, builtin)
+		if c := r.cfg.Probes[name]; err != nil && c.Path != "" && !c.Required {
+			// What is wrong in a user's folder costs that probe: the folder is no part of the configuration.
+			r.states[name] = stateFailed
+			errs = append(errs, err)
+			continue
+		}
 		if err == nil {
 			var p resolvedProbe
 			if p, err = r.cfg.resolve(name, spec); err == nil {
@@ -55,17 +69,24 @@ func (r *ebpfReceiver) load() (missing, fatal error) {
 		return nil, errors.Join(mistakes...)
 	}
 
-	k := kernel.New(kernel.Options{})
+	k := r.newKernel()
 	defer k.Release()
 	if err := k.Missing(); err != nil {
-		return r.unavailable(resolved, err)
+		return r.unavailable(resolved, append(errs, err))
 	}
 	env, err := r.environment(k)
 	if err != nil {
-		return r.unavailable(resolved, err)
+		return r.unavailable(resolved, append(errs, err))
 	}
-	var errs []error
+	if r.cfg.ProgramStatistics {
+		r.statistics, err = k.EnableRunStatistics()
+		errs = append(errs, err)
+	}
+	r.builder = r.newBuilder(resolved)
 	for _, p := range resolved {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 		err := r.attach(p, env)
 		if err != nil && p.Required {
 			return nil, err
@@ -76,14 +97,15 @@ func (r *ebpfReceiver) load() (missing, fatal error) {
 }
 
 // unavailable is the outcome when nothing can be had at all: fatal when a probe was required.
-func (r *ebpfReceiver) unavailable(resolved []resolvedProbe, err error) (missing, fatal error) {
+func (r *ebpfReceiver) unavailable(resolved []resolvedProbe, errs []error) (missing, fatal error) {
+	missing = errors.Join(errs...)
 	for _, p := range resolved {
 		r.states[p.Name] = stateFailed
 		if p.Required {
-			fatal = err
+			fatal = missing
 		}
 	}
-	return err, fatal
+	return missing, fatal
 }
 
 // environment is what all probes need to know of the host.
@@ -126,13 +148,21 @@ func (r *ebpfReceiver) attach(resolved resolvedProbe, env probe.Environment) err
 		delete(r.states, resolved.Name)
 		return nil
 	}
+	var broken *probe.ObjectError
+	if errors.As(err, &broken) {
+		err = fmt.Errorf("probe %s: %w", resolved.Name, err) // which names only the file
+	}
 	if err != nil {
 		return err
+	}
+	running, err := r.prepare(p, resolved)
+	if err != nil {
+		return errors.Join(fmt.Errorf("probe %s: %w", resolved.Name, err), p.Close())
 	}
 	if err := p.Attach(); err != nil {
 		return errors.Join(err, p.Close())
 	}
-	r.probes = append(r.probes, &runningProbe{Probe: p, resolved: resolved, outcomes: newOutcomes(p)})
+	r.probes = append(r.probes, running)
 	for _, program := range p.Programs {
 		r.logger.Debug("program", zap.String("probe", resolved.Name), zap.String("role", program.Role), zap.String("program", program.Name),
 			zap.String("hook", program.Hook), zap.Bool("taken", program.Taken), zap.Error(program.Err))
@@ -147,4 +177,22 @@ func (r *ebpfReceiver) attach(resolved resolvedProbe, env probe.Environment) err
 		errs = append(errs, fmt.Errorf("probe %s: %s is not available: %w", resolved.Name, name, p.Missing[name]))
 	}
 	return errors.Join(errs...)
+}
+
+// prepare makes what turns a probe's maps and records into data. The error tells which fields are not what its spec takes them for:
+// that is known before anything of the probe runs, and a mistake in a user's probe does not end the others.
+func (r *ebpfReceiver) prepare(p *probe.Probe, resolved resolvedProbe) (*runningProbe, error) {
+	running := &runningProbe{Probe: p, resolved: resolved, outcomes: newOutcomes(p), overflows: make([]atomic.Int64, len(p.Tables))}
+	var errs []error
+	for _, t := range p.Tables {
+		table, err := emit.NewTable(r.builder, t, p, resolved.SeriesTTL)
+		errs = append(errs, err)
+		running.tables = append(running.tables, table)
+	}
+	if p.Ring != nil {
+		var err error
+		running.records, err = emit.NewLogs(r.logsOptions(resolved), p)
+		errs = append(errs, err)
+	}
+	return running, errors.Join(errs...)
 }

@@ -5,10 +5,12 @@ package ebpfreceiver
 import (
 	"context"
 	"errors"
-	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"time"
 
+	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.uber.org/zap"
 
@@ -22,122 +24,115 @@ const (
 	pollInterval = 100 * time.Millisecond
 	// maxRecords bounds one payload.
 	maxRecords = 8192
-	// logsPatience is how long a payload is offered to a consumer that refuses it for now. Meanwhile the kernel's ring fills,
-	// and what it has no room for is counted there.
-	logsPatience = 30 * time.Second
 )
 
 // recorder reads the ring of one probe.
 type recorder struct {
 	*ebpfReceiver
-	probe   *runningProbe
-	options emit.LogsOptions
-	builder *emit.Logs
+	probe    *runningProbe
+	logger   *zap.Logger
+	refusals refusals
 	// reported is the account up to which losses were told of.
 	reported   map[string]probe.EventStats
 	reportedAt time.Time
 }
 
-func (r *ebpfReceiver) startLogs(ctx context.Context, p *runningProbe) error {
-	if p.Ring == nil {
-		return nil
+func newRecorder(r *ebpfReceiver, p *runningProbe) *recorder {
+	logger := r.logger.With(zap.String("probe", p.resolved.Name))
+	return &recorder{
+		ebpfReceiver: r, probe: p, logger: logger,
+		refusals:   refusals{logger: logger.With(zap.String("signal", "logs"))},
+		reportedAt: time.Now(),
 	}
-	rec := &recorder{ebpfReceiver: r, probe: p, reported: make(map[string]probe.EventStats), reportedAt: time.Now()}
-	rec.options = emit.LogsOptions{
-		Identity: r.host, Names: r.host, Redact: p.resolved.Redact,
+}
+
+// logsOptions are what makes log records of a probe's events.
+func (r *ebpfReceiver) logsOptions(p resolvedProbe) emit.LogsOptions {
+	return emit.LogsOptions{
+		Identity: r.host, Names: r.host, Redact: p.Redact,
 		ScopeName: metadata.ScopeName, Version: r.settings.BuildInfo.Version,
 	}
-	var err error
-	if rec.builder, err = emit.NewLogs(rec.options, p.Probe); err != nil {
-		return fmt.Errorf("probe %s: %w", p.resolved.Name, err)
-	}
-	r.running.Go(func() { rec.run(ctx) })
-	return nil
 }
 
 func (r *recorder) run(ctx context.Context) {
-	for ctx.Err() == nil {
-		stopping := false
+	for stopping := false; !stopping; {
+		var err error
 		select {
 		case <-r.stop:
 			stopping = true
 		default:
-			if err := r.probe.Ring.Wait(pollInterval); errors.Is(err, os.ErrClosed) {
-				return
-			} else if err != nil {
-				r.logger.Error("waiting for events failed; no more will come", zap.String("probe", r.probe.resolved.Name), zap.Error(err))
-				return
-			}
+			err = r.probe.Ring.Wait(pollInterval)
 		}
-		if err := r.drain(ctx); err != nil {
-			if !errors.Is(err, os.ErrClosed) {
-				r.logger.Error("reading events failed; no more will come", zap.String("probe", r.probe.resolved.Name), zap.Error(err))
-			}
+		if err == nil {
+			err = r.drain(ctx)
+		}
+		if errors.Is(err, os.ErrClosed) {
+			return
+		}
+		if err != nil {
+			// The reader does not know where the next record begins. Programs go on and count what the ring can not take.
+			r.logger.Error("events can not be read; no more will come", zap.Error(err))
+			r.report(componentstatus.NewRecoverableErrorEvent(err))
 			return
 		}
 		if stopping || time.Since(r.reportedAt) >= r.cfg.CollectionInterval {
 			r.reportLosses(ctx)
 		}
-		if stopping {
-			return
-		}
 	}
 }
 
-// drain delivers all records that are in the ring.
+// drain delivers all records that are in the ring. Once ctx has ended, it only counts them as refused.
 func (r *recorder) drain(ctx context.Context) error {
-	for ctx.Err() == nil {
+	for {
 		r.host.names.learn()
 		n, err := r.probe.Ring.Drain(func(record []byte) bool {
-			if err := r.builder.Add(record); err != nil {
+			if err := r.probe.records.Add(record); err != nil {
 				r.undecodable(record, err)
 			}
-			return r.builder.Len() < maxRecords
+			return r.probe.records.Len() < maxRecords
 		})
-		if r.builder.Len() > 0 {
-			logs, counts := r.builder.Take()
-			r.account(counts, r.consume(ctx, logs))
+		if r.probe.records.Len() > 0 {
+			logs, counts := r.probe.records.Take()
+			r.account(counts, r.deliver(ctx, logs))
 		}
 		if n == 0 || err != nil {
 			return err
 		}
 	}
-	return nil
 }
 
 func (r *recorder) undecodable(record []byte, err error) {
 	if r.probe.outcomes.undecodable.Add(1) == 1 {
-		r.logger.Error("a record can not be decoded; more of them are only counted",
-			zap.String("probe", r.probe.resolved.Name), zap.Int("bytes", len(record)), zap.Error(err))
+		r.logger.Error("a record can not be decoded; more of them are only counted", zap.Int("bytes", len(record)), zap.Error(err))
 	}
 }
 
 func (r *recorder) account(counts map[string]int, err error) {
-	for name, n := range counts {
-		if err != nil {
-			r.probe.outcomes.refused[name].Add(uint64(n))
-		} else {
-			r.probe.outcomes.delivered[name].Add(uint64(n))
-		}
-	}
+	outcome := r.probe.outcomes.delivered
 	if err != nil {
-		r.logger.Warn("events were refused", zap.String("probe", r.probe.resolved.Name), zap.Any("events", counts), zap.Error(err))
+		outcome = r.probe.outcomes.refused
+	}
+	for name, n := range counts {
+		outcome[name].Add(uint64(n))
 	}
 }
 
-func (r *recorder) consume(ctx context.Context, logs plog.Logs) error {
+// deliver hands a payload to the next consumer.
+func (r *recorder) deliver(ctx context.Context, logs plog.Logs) error {
 	n := logs.LogRecordCount()
-	return deliver(ctx, logsPatience, func(ctx context.Context) error {
+	ctx = r.obsreport.StartLogsOp(ctx)
+	err := deliver(ctx, maxPatience, func(ctx context.Context) error {
 		attempt := logs
 		if r.logs.Capabilities().MutatesData {
+			// Whoever changes the data and then refuses it must not leave us with what it changed.
 			attempt = plog.NewLogs()
 			logs.CopyTo(attempt)
 		}
-		ctx = r.obsreport.StartLogsOp(ctx)
-		err := r.logs.ConsumeLogs(ctx, attempt)
-		r.obsreport.EndLogsOp(ctx, format, n, err)
-		return err
+		return r.logs.ConsumeLogs(ctx, attempt)
 	})
+	r.obsreport.EndLogsOp(ctx, format, n, err)
+	r.refusals.note(n, err)
+	return err
 }
 
 // reportLosses tells, in the logs themselves, of the occurrences that did not become log records since the last report.
@@ -149,8 +144,8 @@ func (r *recorder) reportLosses(ctx context.Context) {
 		return // closed: there is nobody left to tell
 	}
 	var lost []emit.Lost
-	for name, s := range stats {
-		before := r.reported[name]
+	for _, name := range slices.Sorted(maps.Keys(stats)) {
+		s, before := stats[name], r.reported[name]
 		l := emit.Lost{Probe: r.probe.resolved.Name, Event: name, Dropped: s.Dropped - before.Dropped, Limited: s.Limited - before.Limited}
 		if l.Dropped+l.Limited > 0 {
 			lost = append(lost, l)
@@ -159,7 +154,7 @@ func (r *recorder) reportLosses(ctx context.Context) {
 	if len(lost) == 0 {
 		return
 	}
-	if err := r.consume(ctx, emit.NewLost(r.options, now, lost)); err == nil {
+	if r.deliver(ctx, emit.NewLost(r.logsOptions(r.probe.resolved), now, lost)) == nil {
 		r.reported = stats
 	}
 }

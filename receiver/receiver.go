@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -16,18 +17,16 @@ import (
 	"go.opentelemetry.io/collector/receiver/receiverhelper"
 	"go.uber.org/zap"
 
+	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
+	"github.com/ebpfreceiver/ebpfreceiver/receiver/internal/emit"
 	"github.com/ebpfreceiver/ebpfreceiver/receiver/internal/metadata"
 )
 
 // format is what ObsReport calls the data's wire format.
 const format = "ebpf"
 
-const (
-	// flushTimeout is how long Shutdown lets consumers take the last data when its own context has no deadline.
-	flushTimeout = 5 * time.Second
-	// abandonTimeout is how long it then waits for a consumer that does not heed its context.
-	abandonTimeout = time.Second
-)
+// clockInterval is the time between two comparisons of the boot clock, which the kernel half reads, and the wall clock.
+const clockInterval = 10 * time.Second
 
 // ebpfReceiver is the instance behind all signals of one configuration.
 type ebpfReceiver struct {
@@ -36,21 +35,34 @@ type ebpfReceiver struct {
 	logger    *zap.Logger
 	obsreport *receiverhelper.ObsReport
 	telemetry *metadata.TelemetryBuilder
+	// newKernel lets tests take things away from the kernel.
+	newKernel func() *kernel.Kernel
 
 	metrics consumer.Metrics
 	logs    consumer.Logs
 
-	host   *hostIdentity
-	probes []*runningProbe
-	states map[string]probeState // by probe; not changed after Start
+	// What follows is set by Start and not changed after it.
+	host       *hostIdentity
+	builder    *emit.Metrics
+	probes     []*runningProbe
+	states     map[string]probeState // by probe
+	statistics io.Closer             // nil unless asked for
+	report     func(*componentstatus.Event)
 
 	// stop asks the loops to deliver what is left and to end; cancel ends what they are doing at once.
 	stop    chan struct{}
 	cancel  context.CancelFunc
+	loops   []func(context.Context)
 	running sync.WaitGroup
+
+	released bool
 }
 
 func newInstance(set receiver.Settings, cfg *Config) (instance, error) {
+	return newReceiver(set, cfg)
+}
+
+func newReceiver(set receiver.Settings, cfg *Config) (*ebpfReceiver, error) {
 	obsreport, err := receiverhelper.NewObsReport(receiverhelper.ObsReportSettings{ReceiverID: set.ID, ReceiverCreateSettings: set})
 	if err != nil {
 		return nil, fmt.Errorf("creating the receiver's telemetry: %w", err)
@@ -65,6 +77,7 @@ func newInstance(set receiver.Settings, cfg *Config) (instance, error) {
 		logger:    set.Logger,
 		obsreport: obsreport,
 		telemetry: telemetry,
+		newKernel: func() *kernel.Kernel { return kernel.New(kernel.Options{}) },
 		states:    make(map[string]probeState),
 		stop:      make(chan struct{}),
 		cancel:    func() {},
@@ -75,94 +88,63 @@ func (r *ebpfReceiver) setMetrics(next consumer.Metrics) { r.metrics = next }
 
 func (r *ebpfReceiver) setLogs(next consumer.Logs) { r.logs = next }
 
-// Start loads and attaches the probes. What can not be had is reported as the component's status and costs just
-// what depends on it; it is an error only for a probe that the configuration requires, or for a configuration that is
-// wrong.
-func (r *ebpfReceiver) Start(_ context.Context, host component.Host) error {
-	missing, err := r.load()
+// Start loads and attaches the probes. What can not be had is reported as the component's status, which it stays until the
+// receiver is started anew, and costs just what depends on it; it is an error only for a probe that the configuration
+// requires, for a configuration that is wrong, and when ctx ends. After an error, nothing is left in the kernel.
+func (r *ebpfReceiver) Start(ctx context.Context, host component.Host) error {
+	missing, err := r.load(ctx)
+	if err == nil {
+		err = r.observe()
+	}
 	if err != nil {
-		r.closeProbes()
-		return err
+		return errors.Join(err, r.release())
+	}
+	r.report = func(e *componentstatus.Event) { componentstatus.ReportStatus(host, e) }
+	r.run()
+	if missing != nil {
+		r.logger.Warn("not everything that the configuration asks for can be had here", zap.Error(missing))
+		r.report(componentstatus.NewRecoverableErrorEvent(missing))
+	}
+	return nil
+}
+
+// run starts the loops. Nothing fails from here on.
+func (r *ebpfReceiver) run() {
+	if c := newCollector(r); len(c.sources) > 0 {
+		r.loops = append(r.loops, c.run)
+	}
+	for _, p := range r.probes {
+		if p.records != nil {
+			r.loops = append(r.loops, newRecorder(r, p).run)
+		}
+	}
+	if len(r.loops) > 0 {
+		r.loops = append(r.loops, r.keepTime)
 	}
 	// The context of Start ends with it; the receiver goes on.
 	ctx, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel
-	if err := r.observe(); err != nil {
-		r.closeProbes()
-		return err
+	for _, loop := range r.loops {
+		r.running.Go(func() { loop(ctx) })
 	}
-	if err := r.startMetrics(ctx); err != nil {
-		r.closeProbes()
-		return err
-	}
-	for _, p := range r.probes {
-		if err := r.startLogs(ctx, p); err != nil {
-			close(r.stop)
-			cancel()
-			r.running.Wait()
-			r.stop = make(chan struct{})
-			r.closeProbes()
-			return err
+}
+
+// keepTime follows the wall clock's being set or steered, so that the kernel's times become the right dates.
+func (r *ebpfReceiver) keepTime(ctx context.Context) {
+	ticker := time.NewTicker(clockInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-r.stop:
+			return
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if step, err := r.host.clock.Remeasure(); err != nil {
+			r.logger.Error("the clock can not be read", zap.Error(err))
+		} else if step != 0 {
+			r.logger.Info("the wall clock was set", zap.Duration("step", step))
 		}
 	}
-	if missing != nil {
-		r.logger.Warn("not everything that the configuration asks for can be had here", zap.Error(missing))
-		componentstatus.ReportStatus(host, componentstatus.NewRecoverableErrorEvent(missing))
-		return nil
-	}
-	componentstatus.ReportStatus(host, componentstatus.NewEvent(componentstatus.StatusOK))
-	return nil
-}
-
-// Shutdown stops the programs first, then delivers what they counted and recorded until then. When consumers take
-// longer than ctx, or [flushTimeout] where it has no deadline, the rest is given up and counted as refused. Nothing stays
-// in the kernel in any case.
-func (r *ebpfReceiver) Shutdown(ctx context.Context) error {
-	var errs []error
-	for _, p := range r.probes {
-		errs = append(errs, p.Detach())
-	}
-	close(r.stop)
-	errs = append(errs, r.wait(ctx))
-	r.telemetry.Shutdown()
-	errs = append(errs, r.closeProbes())
-	return errors.Join(errs...)
-}
-
-// wait for the loops, as long as Shutdown may.
-func (r *ebpfReceiver) wait(ctx context.Context) error {
-	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, flushTimeout)
-		defer cancel()
-	}
-	done := make(chan struct{})
-	go func() {
-		r.running.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-		r.cancel()
-		return nil
-	case <-ctx.Done():
-	}
-	r.cancel()
-	select {
-	case <-done:
-		return fmt.Errorf("the next consumer did not take the last data in time: %w", ctx.Err())
-	case <-time.After(abandonTimeout):
-		return fmt.Errorf("the next consumer does not return: %w", ctx.Err())
-	}
-}
-
-func (r *ebpfReceiver) closeProbes() error {
-	var errs []error
-	for _, p := range r.probes {
-		errs = append(errs, p.Close())
-	}
-	if r.host != nil {
-		errs = append(errs, r.host.close())
-	}
-	return errors.Join(errs...)
 }

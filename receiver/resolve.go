@@ -37,6 +37,7 @@ func (cfg *Config) spec(name string, builtin map[string]*probe.Spec) (*probe.Spe
 	if err != nil {
 		return nil, probe.PrefixConfig(err, "probes", name, "path")
 	}
+	spec.Name = name // the configuration's: two probes of it may come from one folder
 	return spec, nil
 }
 

@@ -35,6 +35,7 @@ func (r *ebpfReceiver) observe() error {
 		t.RegisterReceiverEbpfEventsCallback(r.observeEvents),
 		t.RegisterReceiverEbpfMapCapacityCallback(r.observeMaps(func(s probe.MapStats) int64 { return int64(s.Capacity) })),
 		t.RegisterReceiverEbpfMapEntriesCallback(r.observeMaps(func(s probe.MapStats) int64 { return int64(s.Entries) })),
+		t.RegisterReceiverEbpfMapOverflowsCallback(r.observeOverflows),
 		t.RegisterReceiverEbpfProbeStatusCallback(r.observeStates),
 		t.RegisterReceiverEbpfProgramRecursionMissesCallback(r.observePrograms(func(s probe.ProgramStats) int64 { return int64(s.RecursionMisses) })),
 		t.RegisterReceiverEbpfProgramRunsCallback(r.observePrograms(func(s probe.ProgramStats) int64 { return int64(s.Runs) })),
@@ -84,6 +85,15 @@ func (r *ebpfReceiver) observeMaps(value func(probe.MapStats) int64) metric.Int6
 		}
 		return nil
 	}
+}
+
+func (r *ebpfReceiver) observeOverflows(_ context.Context, o metric.Int64Observer) error {
+	for _, p := range r.probes {
+		for i, t := range p.Tables {
+			o.Observe(p.overflows[i].Load(), p.with(attribute.String("map", t.Map)))
+		}
+	}
+	return nil
 }
 
 func (r *ebpfReceiver) observeStates(_ context.Context, o metric.Int64Observer) error {

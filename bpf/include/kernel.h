@@ -184,16 +184,10 @@ struct pid {
 	struct upid numbers[1];
 };
 
-enum pid_type {
-	PIDTYPE_PID,
-	PIDTYPE_TGID,
-};
-
 /* Shared by the threads of one process. */
 struct signal_struct {
 	atomic_t live;
 	struct list_head thread_head;
-	struct pid *pids[4];
 	unsigned int flags;
 	int group_exit_code;
 	u64 utime, stime;
@@ -242,6 +236,7 @@ struct task_struct {
 	int tgid;
 	struct task_struct *real_parent;
 	struct task_struct *group_leader;
+	struct pid *thread_pid;
 	struct list_head thread_node;
 	u64 utime, stime;
 	unsigned long nvcsw, nivcsw;

@@ -1,3 +1,5 @@
+//go:build ignore
+
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Processes: created, executed, signalled, killed, exited.
@@ -173,7 +175,7 @@ struct {
 static __always_inline void process_info_read(struct task_struct *task, struct process_info *info)
 {
 	struct task_struct *leader = task->group_leader;
-	struct pid *pid = task->signal->pids[PIDTYPE_TGID];
+	struct pid *pid = leader->thread_pid;
 	u32 level = pid->level;
 
 	info->start = leader->start_boottime;
@@ -286,10 +288,13 @@ struct {
 SEC("tp_btf/sched_wakeup_new")
 int BPF_PROG(scheduler_clock_read, struct task_struct *task)
 {
-	u64 queued = task->sched_info.last_queued;
 	struct scheduler_clock *clock;
 	u32 zero = 0;
+	u64 queued;
 
+	if (!bpf_core_field_exists(task->sched_info.last_queued))
+		return 0;
+	queued = task->sched_info.last_queued;
 	clock = bpf_map_lookup_elem(&scheduler_clock, &zero);
 	if (!clock || !queued)
 		return 0;
@@ -307,15 +312,17 @@ static __always_inline u64 running_slice(struct task_struct *task)
 {
 	struct scheduler_clock *clock;
 	u64 now = bpf_ktime_get_ns();
-	u64 taken, slice;
-	struct rq *rq;
+	u64 slice, taken = 0;
 	u32 zero = 0;
 
 	clock = bpf_map_lookup_elem(&scheduler_clock, &zero);
 	if (!clock || !clock->time || now - clock->time > SCHEDULER_CLOCK_AGE)
 		return 0;
-	rq = BPF_CORE_READ(task, se.cfs_rq, rq);
-	taken = BPF_CORE_READ(rq, clock) - BPF_CORE_READ(rq, clock_task);
+	if (bpf_core_field_exists(task->se.cfs_rq)) {
+		struct rq *rq = BPF_CORE_READ(task, se.cfs_rq, rq);
+
+		taken = BPF_CORE_READ(rq, clock) - BPF_CORE_READ(rq, clock_task);
+	}
 	slice = now - clock->offset - taken - task->se.exec_start;
 	return slice < TICK_MAX ? slice : 0;
 }
@@ -592,7 +599,7 @@ struct {
 } oom_victims SEC(".maps");
 
 /*
- * Before 6.8: as above, and all that is told is the victim's thread id. No task
+ * On older kernels: as above, and all that is told is the victim's thread id. No task
  * can be found by it here, so the record waits for the thread's exit.
  */
 SEC("tp_btf/mark_victim")

@@ -120,6 +120,14 @@ func memberNames(t Type, depth int) []string {
 	return names
 }
 
+// describe names a field in messages.
+func (f Field) describe() string {
+	if f.Path == "." {
+		return "the whole " + typeName(f.Type)
+	}
+	return fmt.Sprintf("field %q", f.Path)
+}
+
 func typeName(t Type) string {
 	if name := t.TypeName(); name != "" {
 		return name

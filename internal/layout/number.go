@@ -19,7 +19,7 @@ type Number struct {
 // NumberOf makes the number of a field.
 func NumberOf(f Field) (Number, error) {
 	if err := isNumber(f); err != nil {
-		return Number{}, fmt.Errorf("%s: %w", f.Path, err)
+		return Number{}, fmt.Errorf("%s: %w", f.describe(), err)
 	}
 	n := Number{Offset: f.Offset, Size: f.Size}
 	if i, ok := btf.UnderlyingType(f.Type).(*btf.Int); ok {
@@ -51,11 +51,11 @@ type Histogram struct {
 func HistogramOf(f Field) (Histogram, error) {
 	sum, err := FieldOf(f.Type, "sum")
 	if err != nil {
-		return Histogram{}, err
+		return Histogram{}, fmt.Errorf("%s is no histogram, to be declared with HISTOGRAM(min, max, sub): %w", f.describe(), err)
 	}
 	slots, err := FieldOf(f.Type, "slots")
 	if err != nil {
-		return Histogram{}, err
+		return Histogram{}, fmt.Errorf("%s is no histogram, to be declared with HISTOGRAM(min, max, sub): %w", f.describe(), err)
 	}
 	h := Histogram{Sum: f.Offset + sum.Offset, Slots: f.Offset + slots.Offset, N: slots.Size / 8}
 	found := false
@@ -66,7 +66,7 @@ func HistogramOf(f Field) (Histogram, error) {
 	}
 	switch {
 	case !found:
-		return Histogram{}, fmt.Errorf("%s: slots has no histogram tag: declare it with HISTOGRAM(min, max, sub)", f.Path)
+		return Histogram{}, fmt.Errorf("%s: its slots have no histogram tag: declare it with HISTOGRAM(min, max, sub)", f.Path)
 	case sum.Size != 8 || slots.Size%8 != 0:
 		return Histogram{}, fmt.Errorf("%s: sum and slots are not u64", f.Path)
 	case h.Min < 0 || h.Max > 62 || h.Min >= h.Max || h.Sub < 0 || h.Sub > h.Min || h.Sub > 8:

@@ -115,6 +115,7 @@ func (p *Probe) attachAll() error {
 	for _, program := range p.programs {
 		l, err := attach(program.Program, program.spec)
 		if err != nil {
+			err = p.refused("attach program "+program.name, err)
 			return &ProgramError{Program: program.name, Doing: doingAttach, Err: err}
 		}
 		if iter, ok := l.(*link.Iter); ok {
@@ -124,6 +125,16 @@ func (p *Probe) attachAll() error {
 		p.links = append(p.links, l)
 	}
 	return nil
+}
+
+// membarrierGlobal is MEMBARRIER_CMD_GLOBAL of include/uapi/linux/membarrier.h.
+const membarrierGlobal = 1
+
+// waitForPrograms waits until programs that were running when they were detached have ended: they run in RCU read-side critical
+// sections, and MEMBARRIER_CMD_GLOBAL is one grace period (kernel/sched/membarrier.c). Where the kernel refuses, for it
+// does so with nohz_full, the programs end as soon, but unseen.
+func waitForPrograms() {
+	_, _, _ = unix.Syscall(unix.SYS_MEMBARRIER, membarrierGlobal, 0, 0)
 }
 
 // iteratorBuffer is the size of one read of an iterator, in bytes. Programs write nothing into it.

@@ -50,6 +50,7 @@ func (l *loader) attempt(p *plan) (_ *Probe, failed map[candidateID]error, err e
 		Spec: l.spec, Settings: l.settings, Missing: p.missing,
 		EventIDs: make(map[string]uint32), EventTypes: make(map[string]*btf.Struct),
 		maps: make(map[string]*ebpf.Map), inner: make(map[string][2]*ebpf.Map),
+		refused: l.env.Kernel.Refused,
 	}
 	defer func() {
 		if err != nil || failed != nil {

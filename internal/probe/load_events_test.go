@@ -96,4 +96,3 @@ func TestKernelCgroupFilter(t *testing.T) {
 	require.NoError(t, p.maps[eventFiltersMap].Lookup(filterKey{3, 0, 0, 0, 4, 0, 0, 0, 42}, &value))
 	assert.Empty(t, settings.Events["ebpf.fixture.exec"].Filter.Cgroups, "the caller's settings are as they were")
 }
-

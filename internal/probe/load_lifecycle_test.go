@@ -126,4 +126,3 @@ func TestKernelTwoInstances(t *testing.T) {
 	runAs(t, command("two"), 5)
 	assert.EqualValues(t, 10, total(b))
 }
-

@@ -118,6 +118,12 @@ func fillSection(m *ebpf.MapSpec, name string, variables map[string]*ebpf.Variab
 
 // createMap creates one map. Its error names the map.
 func (l *loader) createMap(name string, m *ebpf.MapSpec) (*ebpf.Map, error) {
+	if isSwapped(m) && l.env.Kernel.Require("func/array_map_meta_equal") == nil {
+		// An inner map is made as a template, for the time of this call. Kernels that compare only arrays by their number of
+		// entries let it be small.
+		m = m.Copy()
+		m.InnerMap.MaxEntries = 1
+	}
 	// Not ebpf.NewMap: only a collection gives data sections the flags that it later compares them with.
 	coll, err := ebpf.NewCollectionWithOptions(
 		&ebpf.CollectionSpec{Maps: map[string]*ebpf.MapSpec{name: m}},

@@ -71,4 +71,3 @@ func readRows(t *testing.T, table *Table) []fixtureRow {
 	}))
 	return all
 }
-

@@ -44,6 +44,7 @@ type Probe struct {
 	links    []link.Link  // must be referenced: the garbage collector detaches links that are not
 	iters    []*link.Iter // in the order of programs
 	buffer   []byte
+	refused  func(doing string, err error) error // kernel.Kernel.Refused
 }
 
 type state int
@@ -114,8 +115,8 @@ func (p *Probe) Collect(ctx context.Context) error {
 
 var errNotAttached = errors.New("not attached")
 
-// Detach stops the programs: when it returns, no new occurrence is counted. Tables and the ring can still be read. It does nothing
-// when the probe is not attached.
+// Detach stops the programs: when it returns, those that were running have ended and no new occurrence is counted. (Sleepable programs
+// may take longer.) Tables and the ring can still be read. It does nothing when the probe is not attached.
 func (p *Probe) Detach() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -131,6 +132,9 @@ func (p *Probe) detach() error {
 		if err := l.Close(); err != nil {
 			errs = append(errs, fmt.Errorf("detach: %w", err))
 		}
+	}
+	if len(p.links) > 0 {
+		waitForPrograms()
 	}
 	p.links = nil
 	return errors.Join(errs...)

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"os"
 	"slices"
 
 	"github.com/cilium/ebpf"
@@ -16,6 +17,7 @@ const (
 	eventConfigVariable      = "event_config"
 	eventWakeupVariable      = "event_wakeup_bytes"
 	cgroupControllerVariable = "cgroup_controller"
+	pageSizeVariable         = "page_size"
 	eventStatsMap            = "event_stats"
 	eventFiltersMap          = "event_filters"
 
@@ -61,6 +63,11 @@ func setVariables(spec *Spec, o *object, p *plan, settings Settings, env Environ
 	}
 	if _, ok := o.Variables[cgroupControllerVariable]; ok {
 		if err := set(cgroupControllerVariable, int64(env.CgroupController)); err != nil {
+			return err
+		}
+	}
+	if _, ok := o.Variables[pageSizeVariable]; ok {
+		if err := set(pageSizeVariable, int64(os.Getpagesize())); err != nil {
 			return err
 		}
 	}

@@ -29,8 +29,8 @@ func newPoller(fd int) (p poller, err error) {
 	if p.event, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		return p, fmt.Errorf("create an eventfd: %w", err)
 	}
-	// Edge-triggered: the kernel's wake-ups are what counts. A level would be up as long as there is a
-	// single byte, and so undo what writers save with BPF_RB_NO_WAKEUP.
+	// Edge-triggered: the kernel's wake-ups are what counts. A level would be up as long as there is
+	// a single byte, and so undo what writers save with BPF_RB_NO_WAKEUP.
 	ring := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(fd)}
 	if err = unix.EpollCtl(p.epoll, unix.EPOLL_CTL_ADD, fd, &ring); err != nil {
 		return p, fmt.Errorf("poll a ring buffer: %w", err)

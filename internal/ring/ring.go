@@ -23,22 +23,22 @@ import (
 var (
 	// ErrUnsupportedMap is returned by NewReader for a map that is not a ring buffer.
 	ErrUnsupportedMap = errors.New("map is not a ring buffer")
-	// ErrCorrupt is returned by Drain when the ring's memory contradicts itself. There is no way on: a record's end
-	// is where the next one begins.
+	// ErrCorrupt is returned by Drain when the ring's memory contradicts itself. There is no way on: a
+	// record's end is where the next one begins.
 	ErrCorrupt = errors.New("ring buffer is corrupt")
 )
 
-// Reader reads one ring buffer. A ring has one reader: two would both move its position. Its methods may be
-// called at any time from any goroutine.
+// Reader reads one ring buffer. A ring has one reader: two would both move its position. Its methods
+// may be called at any time from any goroutine.
 type Reader struct {
 	memory *memory
 	size   int
 
 	drainMu sync.Mutex // held by Drain
-	more    bool       // a Drain left records on purpose; guarded by mu
 
-	mu     sync.Mutex
-	users  int // calls that use the memory or the descriptors
+	mu     sync.Mutex // guards what follows, for moments only
+	more   bool       // a Drain left records on purpose
+	users  int        // calls that use the memory or the descriptors
 	closed bool
 }
 
@@ -50,8 +50,9 @@ type memory struct {
 	poller
 }
 
-// NewReader maps the ring buffer m. The map stays the caller's, and may be closed before the reader: the
-// mapping keeps the memory alive. A map of another type gives an error that is [ErrUnsupportedMap].
+// NewReader maps the ring buffer m. The map stays the caller's, and may be closed before the reader:
+// the mapping keeps the memory alive. A map of another type gives an error that is
+// [ErrUnsupportedMap].
 func NewReader(m *ebpf.Map) (*Reader, error) {
 	if m.Type() != ebpf.RingBuf {
 		return nil, fmt.Errorf("%w but a %v", ErrUnsupportedMap, m.Type())
@@ -128,9 +129,9 @@ func (r *Reader) leave() {
 }
 
 // Wait blocks until unread bytes may exist: until the kernel wakes it, d has passed (rounded up to
-// milliseconds; less than 0 is for ever), or Close, after which it returns [os.ErrClosed]. It returns nil after
-// d as after a wake-up, since writers that do not wake the reader leave records too. When
-// the last Drain left records because its callback said so, Wait returns at once.
+// milliseconds; less than 0 is for ever), or Close, after which it returns [os.ErrClosed]. It returns
+// nil after d as after a wake-up, since writers that do not wake the reader leave records too. When
+// the last Drain stopped before it found the ring empty, Wait returns at once.
 func (r *Reader) Wait(d time.Duration) error {
 	if !r.enter() {
 		return os.ErrClosed
@@ -183,8 +184,8 @@ func (r *Reader) Drain(fn func(record []byte) bool) (n int, err error) {
 	return n, err
 }
 
-// Unread is the number of bytes, headers included, that have been reserved by writers and not yet been
-// read; 0 after Close.
+// Unread is the number of bytes, headers included, that have been reserved by writers and not yet
+// been read; 0 after Close.
 func (r *Reader) Unread() int {
 	if !r.enter() {
 		return 0

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package ring
 
 import (
@@ -46,9 +48,9 @@ func (w *walker) unread() uint64 {
 	return min(atomic.LoadUint64(w.producer)-consumer, w.size())
 }
 
-// drain calls fn for each committed record. It stops where the ring is empty, at a record that is still being
-// written, when fn returns false, and after one ring's worth of bytes. more is true when it
-// stopped although it knows of nothing that keeps it from going on.
+// drain calls fn for each committed record. It stops where the ring is empty, at a record that is
+// still being written, when fn returns false, and after one ring's worth of bytes. more is true
+// when it stopped although it knows of nothing that keeps it from going on.
 func (w *walker) drain(fn func([]byte) bool) (n int, more bool, err error) {
 	position := atomic.LoadUint64(w.consumer)
 	begin, committed := position, position

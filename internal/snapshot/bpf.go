@@ -87,21 +87,22 @@ func (k *kernel) readBatch(cmd int, m *ebpf.Map, in, out, keys, values []byte, c
 }
 
 // countIsValid tells whether the kernel has set batch.count before it failed. Checks of the
-// attributes come before the count is first set to 0, so their errors leave our own number there. All other
-// ways out of __htab_map_lookup_and_delete_batch (kernel/bpf/hashtab.c) and
-// generic_map_lookup_batch (kernel/bpf/syscall.c) set it, or leave the 0. EFAULT is among the
-// first kind: it needs a wrong pointer.
+// attributes come before the count is first set to 0, so their errors leave our own number there.
+// All other ways out of __htab_map_lookup_and_delete_batch (kernel/bpf/hashtab.c) and
+// generic_map_lookup_batch (kernel/bpf/syscall.c) set it, or leave the 0; but EFAULT, which needs a
+// wrong pointer, may not.
 func countIsValid(errno unix.Errno) bool {
 	switch errno {
-	case 0, unix.ENOENT, unix.ENOSPC, unix.ENOMEM:
+	case 0, unix.ENOENT, unix.ENOSPC:
 		return true
 	default:
 		return transient(errno)
 	}
 }
 
-// transient errors of a batch are those of a bucket's lock (EBUSY before Linux 6.15, EDEADLK and ETIMEDOUT
-// since), and EINTR of an array whose element could not be copied thrice (before 6.14).
+// transient errors of a batch are those of a bucket's lock (EBUSY on older kernels, EDEADLK and
+// ETIMEDOUT on those whose lock is a resilient spin lock), and EINTR of older kernels for an element
+// that went away repeatedly while it was copied.
 func transient(errno unix.Errno) bool {
 	switch errno {
 	case unix.EBUSY, unix.EDEADLK, unix.ETIMEDOUT, unix.EINTR, unix.EAGAIN:

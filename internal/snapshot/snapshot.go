@@ -16,6 +16,10 @@
 // Rows are read with the batch commands of bpf(2) where the kernel has them for the type of the map
 // (hashes since Linux 5.6, arrays 5.6, per-CPU arrays 5.14), otherwise one by one. Buffers
 // are reused: neither a row nor a batch costs an allocation.
+//
+// While the kernel copies a bucket of a hash, programs on kprobes, perf events and classic tracepoints
+// do not run on that CPU (bpf_disable_instrumentation); the kernel counts them as recursion misses.
+// Typed and raw tracepoints and network programs are not affected.
 package snapshot
 
 import (
@@ -86,9 +90,11 @@ type Table interface {
 	// Read calls fn with all rows, in batches and in no order. It stops at the first error, of fn, of
 	// ctx (looked at between batches) or of the kernel. A batch for which fn returned an error counts
 	// as not delivered. A plain table delivers everything again at the next Read. A swapped one
-	// continues where it stopped: with the very batch that was refused, then with the rest of the retired map, and
-	// only then with a new swap; a key may therefore come twice in one Read of a swapped table, and
-	// its values add up. After Close, the error is [os.ErrClosed].
+	// continues where it stopped: with the very batch that was refused, then with the rest of the
+	// retired map, and only then with a new swap; a key may therefore come twice in one Read of a
+	// swapped table, and its values add up. A swap waits for an RCU grace period, commonly some ten
+	// milliseconds without using a CPU, which ctx can not cut short. After Close, the error is
+	// [os.ErrClosed].
 	Read(ctx context.Context, fn func(Rows) error) error
 	// Kind tells what the rows mean.
 	Kind() Kind
@@ -99,7 +105,8 @@ type Table interface {
 	// Stats is the account of the last Read.
 	Stats() Stats
 	// Close waits for a running Read and gives the buffers back, with a batch that was refused, if
-	// there is one. It does not close the maps, which belong to the caller, and leaves in them what has not been read.
+	// there is one. It does not close the maps, which belong to the caller, and leaves in them what
+	// has not been read.
 	Close() error
 }
 

@@ -43,8 +43,9 @@ type swappedTable struct {
 
 // NewSwapped makes a table of a pair of hashes behind an array of maps of one slot, as SWAPPED_MAP
 // of bpf/include/map.h declares them. The inner maps are HASH or PERCPU_HASH and of one shape. When
-// the slot is empty, it is set to the first. overflow is a PERCPU_ARRAY of one element, cumulative,
-// that takes what a full inner map can not; nil when there is none. What it holds now is delivered by the first Read.
+// the slot is empty, it is set to the first. overflowCell is a PERCPU_ARRAY of one element,
+// cumulative, that takes what a full inner map can not; nil when there is none. What it and the inner
+// maps hold already is delivered by the first Read.
 //
 // The table is the only one that may update the slot. The maps stay the caller's, who keeps them
 // open until after Close. Maps of another type or shape give an error that is [ErrUnsupportedMap].
@@ -195,7 +196,10 @@ func (t *swappedTable) drain(ctx context.Context, deliver func(Rows) error, stat
 		}
 		if t.pending > 0 {
 			if err := deliver(t.reader.batch(t.pending)); err != nil {
-				return errors.Join(err, fillErr)
+				if fillErr != nil {
+					err = errors.Join(err, fillErr)
+				}
+				return err
 			}
 			t.pending = 0
 		}

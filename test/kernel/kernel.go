@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -91,7 +92,9 @@ type Cgroup struct {
 	// Dir is its directory, Path its path in the hierarchy.
 	Dir, Path string
 
-	t testing.TB
+	t    testing.TB
+	open sync.Once
+	dir  *os.File // the directory, once a command needed it
 }
 
 // mountV2 finds where the v2 hierarchy is mounted.
@@ -123,11 +126,14 @@ func NewCgroup(t testing.TB) *Cgroup {
 // Command is a command that is born in the cgroup.
 func (c *Cgroup) Command(name string, args ...string) *exec.Cmd {
 	c.t.Helper()
-	dir, err := os.Open(c.Dir)
-	require.NoError(c.t, err)
-	c.t.Cleanup(func() { dir.Close() })
+	c.open.Do(func() {
+		dir, err := os.Open(c.Dir)
+		require.NoError(c.t, err)
+		c.t.Cleanup(func() { dir.Close() })
+		c.dir = dir
+	})
 	cmd := exec.Command(name, args...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
+	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(c.dir.Fd())}
 	return cmd
 }
 

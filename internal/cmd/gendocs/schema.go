@@ -102,6 +102,8 @@ func schema(root fs.FS, specs map[string]*probe.Spec) ([]byte, error) {
 		"max_series": use("max_series").with("default", probe.DefaultMaxSeries),
 		"cgroup_hierarchy": choice("auto", "v2", "cpu", "cpuacct", "cpuset", "memory", "pids").with("default", "auto").
 			with("description", "The hierarchy in which containers have their cgroups: v2, or the name of a v1 controller."),
+		"program_statistics": boolean().with("default", false).with("description",
+			"Whether the kernel counts the runs of programs and their time for the receiver's own telemetry, which costs every program on the host."),
 		"resource_attributes": resource,
 		"metrics": {
 			"type": []string{"object", "null"}, "properties": metrics, "additionalProperties": use("metric"),

@@ -120,6 +120,17 @@ func addHistogram(h layout.Histogram, dst []uint64, value []byte) bool {
 // reset forgets the totals, for maps that are cumulative in the kernel: the next read brings them whole.
 func (s *seriesSet) reset() { clear(s.total) }
 
+// shift moves all times.
+func (s *seriesSet) shift(d time.Duration) {
+	for i := range s.list {
+		v := &s.list[i]
+		v.start = pcommon.NewTimestampFromTime(v.start.AsTime().Add(d))
+		if !v.touched.IsZero() {
+			v.touched = v.touched.Add(d)
+		}
+	}
+}
+
 // expire drops the series that nothing was added to since before.
 func (s *seriesSet) expire(before time.Time) {
 	for i := 0; i < len(s.list); {

@@ -34,11 +34,14 @@ type Metrics struct {
 	options   Options
 	resources *resources
 	batch     batch
+	tables    []*Table // that were read
+	// last is when the last payload was begun, with the monotonic clock's reading.
+	last time.Time
 }
 
-// NewMetrics returns a builder for the tables that began to count at start.
+// NewMetrics returns a builder for the tables that began to count at start or later.
 func NewMetrics(o Options, start time.Time) *Metrics {
-	m := &Metrics{options: o, resources: newResources(o.TTL)}
+	m := &Metrics{options: o, resources: newResources(o.TTL), last: start}
 	m.batch = batch{
 		identity:    o.Identity,
 		temporality: pmetric.AggregationTemporalityCumulative,
@@ -52,12 +55,39 @@ func NewMetrics(o Options, start time.Time) *Metrics {
 	return m
 }
 
-// Begin starts the payload of a tick at now.
+// Begin starts the payload of a tick at now, which has a monotonic reading.
 func (m *Metrics) Begin(now time.Time) {
+	m.begin(now.Round(0), now.Sub(m.last))
+	m.last = now
+}
+
+// begin starts the payload of a tick that is passed after the one before, whatever the wall clock shows.
+func (m *Metrics) begin(now time.Time, passed time.Duration) {
+	if back := m.batch.now.AsTime().Sub(now); back > 0 {
+		// The wall clock was set back. Times from before are on the old clock: they move along, since nothing may start after it ends.
+		m.shift(-back - passed)
+	}
 	m.batch.metrics = pmetric.NewMetrics()
 	m.batch.tick++
 	m.batch.start = m.batch.now
 	m.batch.now = pcommon.NewTimestampFromTime(now)
+}
+
+// shift moves all times that are kept.
+func (m *Metrics) shift(d time.Duration) {
+	move := func(t pcommon.Timestamp) pcommon.Timestamp { return pcommon.NewTimestampFromTime(t.AsTime().Add(d)) }
+	m.batch.now = move(m.batch.now)
+	for _, r := range m.resources.byValue {
+		r.used = r.used.Add(d)
+	}
+	for _, t := range m.tables {
+		t.started = move(t.started)
+		for _, s := range t.sets {
+			if s != nil {
+				s.shift(d)
+			}
+		}
+	}
 }
 
 // End returns the payload, which is the caller's.
@@ -70,18 +100,21 @@ func (m *Metrics) End() pmetric.Metrics {
 type Table struct {
 	source  snapshot.Table
 	builder *Metrics
+	probe   *probe.Probe
 	ttl     time.Duration
 	metrics []*metric
-	sets    []*seriesSet // nil where rows are streamed
-	started pcommon.Timestamp
-	sink    attributes
-	id      []byte
+	sets    []*seriesSet      // nil where rows are streamed
+	started pcommon.Timestamp // 0 before the first read
+	// overflowed tells whether the last read had something for an overflow series.
+	overflowed bool
+	sink       attributes
+	id         []byte
 }
 
 // NewTable prepares the metrics of one of a probe's maps. ttl is how long series are kept. The error tells which metric's
 // fields do not fit the map's BTF.
 func NewTable(b *Metrics, t *probe.Table, p *probe.Probe, ttl time.Duration) (*Table, error) {
-	table := &Table{source: t.Table, builder: b, ttl: ttl, started: pcommon.NewTimestampFromTime(p.Started)}
+	table := &Table{source: t.Table, builder: b, probe: p, ttl: ttl}
 	for _, name := range t.Metrics {
 		m, err := newMetric(name, t, p, b.options.Names)
 		if err != nil {
@@ -102,11 +135,23 @@ func NewTable(b *Metrics, t *probe.Table, p *probe.Probe, ttl time.Duration) (*T
 	return table, nil
 }
 
+// Overflowed tells whether the last Read found more than a limit allows, in the kernel's map or among the series, so that
+// something went into an overflow series.
+func (t *Table) Overflowed() bool { return t.overflowed }
+
+// since is when the rows of a swapped map began to count that come now.
+func (t *Table) since() pcommon.Timestamp { return max(t.started, t.builder.batch.start) }
+
 // Read takes a snapshot of the map into the payload and returns the number of rows. After an error the payload has the
 // rows that came before it.
 func (t *Table) Read(ctx context.Context) (int, error) {
 	now := t.builder.batch.now.AsTime()
 	n := 0
+	t.overflowed = false
+	if t.started == 0 {
+		t.started = pcommon.NewTimestampFromTime(t.probe.Started)
+		t.builder.tables = append(t.builder.tables, t)
+	}
 	for i, m := range t.metrics {
 		m.begin()
 		if t.sets[i] != nil && (m.level() || t.source.Kind() == snapshot.Plain) {
@@ -114,7 +159,9 @@ func (t *Table) Read(ctx context.Context) (int, error) {
 		}
 	}
 	err := t.source.Read(ctx, func(rows snapshot.Rows) error {
-		if !rows.Overflow {
+		if rows.Overflow {
+			t.overflowed = true
+		} else {
 			n += rows.N
 		}
 		for i, m := range t.metrics {
@@ -150,7 +197,7 @@ func (t *Table) resource(m *metric, key []byte, now time.Time) *resource {
 
 // collect adds rows to their series.
 func (t *Table) collect(m *metric, s *seriesSet, rows snapshot.Rows, now time.Time) {
-	start := t.builder.batch.start
+	start := t.since()
 	if t.source.Kind() == snapshot.Plain {
 		start = t.started
 	}
@@ -167,6 +214,7 @@ func (t *Table) collect(m *metric, s *seriesSet, rows snapshot.Rows, now time.Ti
 		}
 		if s.accumulate(m, i, value) {
 			s.list[i].touched = now
+			t.overflowed = t.overflowed || i == s.overflow
 		}
 	}
 }
@@ -198,7 +246,7 @@ func (t *Table) flush(m *metric, s *seriesSet, now time.Time) {
 			values[j], sent[j] = values[j]-sent[j], values[j]
 		}
 		if grown {
-			t.write(m, b, v, values, b.start, len(s.list))
+			t.write(m, b, v, values, t.since(), len(s.list))
 		}
 		copy(values, sent)
 	}
@@ -235,6 +283,7 @@ func (t *Table) write(m *metric, b *batch, v *series, values []uint64, start pco
 // stream turns rows into data points as they are: growths of series that no other row shares.
 func (t *Table) stream(m *metric, rows snapshot.Rows) {
 	b := &t.builder.batch
+	start := t.since()
 	r := t.host(b.now.AsTime())
 	out := m.slot(b, r, rows.N)
 	for n := range rows.N {
@@ -246,7 +295,7 @@ func (t *Table) stream(m *metric, rows snapshot.Rows) {
 		if m.bounds != nil {
 			p := out.histograms.AppendEmpty()
 			t.describe(m, p.Attributes(), key, nil)
-			p.SetStartTimestamp(b.start)
+			p.SetStartTimestamp(start)
 			p.SetTimestamp(b.now)
 			m.distributionOf(p, value)
 			continue
@@ -254,7 +303,7 @@ func (t *Table) stream(m *metric, rows snapshot.Rows) {
 		for j := range m.points {
 			p := out.numbers.AppendEmpty()
 			t.describe(m, p.Attributes(), key, m.points[j].attributes)
-			p.SetStartTimestamp(b.start)
+			p.SetStartTimestamp(start)
 			p.SetTimestamp(b.now)
 			m.number(p, m.points[j].number.Read(value))
 		}

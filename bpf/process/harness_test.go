@@ -2,7 +2,7 @@
 
 //go:build linux
 
-package kernel_test
+package process_test
 
 import (
 	"bytes"
@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-const processObject = "../../bpf/process/process.bpf.o"
+const processObject = "process.bpf.o"
 
 // Enumerators of enum process_event.
 const (

@@ -2,7 +2,7 @@
 
 //go:build linux
 
-package kernel_test
+package process_test
 
 import (
 	"fmt"
@@ -79,7 +79,6 @@ probes:
 	cmd := group.command(program, "1000", strings.Repeat("0", 100))
 	cmd.Args[0] = "\xffsleep"
 	cmd.Dir = dir
-	cmd.SysProcAttr.Pdeathsig = unix.SIGKILL
 	require.NoError(t, cmd.Start())
 	created := createdAt(t, cmd.Process.Pid)
 	require.NoError(t, cmd.Process.Signal(unix.SIGTERM))

@@ -2,7 +2,7 @@
 
 //go:build linux
 
-package kernel_test
+package process_test
 
 import (
 	"fmt"

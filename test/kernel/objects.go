@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// Objects is what this process holds of the kernel's.
+type Objects struct {
+	// Descriptors are counted by what they are: "anon_inode:bpf-map", "socket", "/sys/fs/cgroup".
+	Descriptors map[string]int
+	// Mappings is the number of memory mappings of eBPF maps.
+	Mappings int
+	// Programs, Maps and Links are the kernel's ids, sorted.
+	Programs, Maps, Links []uint32
+}
+
+var (
+	objectID = regexp.MustCompile(`(?m)^(prog|map|link)_id:\s+(\d+)$`)
+	inode    = regexp.MustCompile(`:?\[\d+\]`)
+)
+
+// Held lists what this process holds now.
+func Held(t testing.TB) Objects {
+	t.Helper()
+	o := Objects{Descriptors: map[string]int{}}
+	ids := map[string]map[uint32]bool{"prog": {}, "map": {}, "link": {}}
+	entries, err := os.ReadDir("/proc/self/fd")
+	require.NoError(t, err)
+	for _, e := range entries {
+		target, err := os.Readlink("/proc/self/fd/" + e.Name())
+		if err != nil {
+			continue // the descriptor of the listing itself
+		}
+		o.Descriptors[inode.ReplaceAllString(target, "")]++
+		if !strings.HasPrefix(target, "anon_inode:") {
+			continue
+		}
+		info, err := os.ReadFile(filepath.Join("/proc/self/fdinfo", e.Name()))
+		require.NoError(t, err)
+		for _, m := range objectID.FindAllStringSubmatch(string(info), -1) {
+			var id uint32
+			_, err := fmt.Sscan(m[2], &id)
+			require.NoError(t, err)
+			ids[m[1]][id] = true
+		}
+	}
+	o.Programs, o.Maps, o.Links = keys(ids["prog"]), keys(ids["map"]), keys(ids["link"])
+	maps, err := os.ReadFile("/proc/self/maps")
+	require.NoError(t, err)
+	o.Mappings = strings.Count(string(maps), "anon_inode:bpf")
+	return o
+}
+
+func keys(set map[uint32]bool) []uint32 {
+	list := make([]uint32, 0, len(set))
+	for id := range set {
+		list = append(list, id)
+	}
+	slices.Sort(list)
+	return list
+}
+
+// RequireGone waits until the kernel has none of the programs, maps and links any more: it frees some of them after a grace period.
+func (o Objects) RequireGone(t testing.TB) {
+	t.Helper()
+	alive := func() (left []string) {
+		for _, id := range o.Programs {
+			if p, err := ebpf.NewProgramFromID(ebpf.ProgramID(id)); err == nil {
+				left = append(left, p.String())
+				p.Close()
+			}
+		}
+		for _, id := range o.Maps {
+			if m, err := ebpf.NewMapFromID(ebpf.MapID(id)); err == nil {
+				left = append(left, m.String())
+				m.Close()
+			}
+		}
+		for _, id := range o.Links {
+			if l, err := link.NewFromID(link.ID(id)); err == nil {
+				left = append(left, fmt.Sprintf("link %d", id))
+				l.Close()
+			}
+		}
+		return left
+	}
+	if !assert.Eventually(t, func() bool { return len(alive()) == 0 }, 10*time.Second, 10*time.Millisecond) {
+		t.Fatalf("left in the kernel: %s", strings.Join(alive(), ", "))
+	}
+}
