@@ -93,7 +93,7 @@ func (k *kernel) readBatch(cmd int, m *ebpf.Map, in, out, keys, values []byte, c
 // wrong pointer, may not.
 func countIsValid(errno unix.Errno) bool {
 	switch errno {
-	case 0, unix.ENOENT, unix.ENOSPC:
+	case 0, unix.ENOENT, unix.ENOSPC, unix.ENOMEM:
 		return true
 	default:
 		return transient(errno)
