@@ -96,7 +96,7 @@ generate-check:
 
 ## lint: what CI checks without running anything
 .PHONY: lint
-lint: versions
+lint: versions licenses
 	$(LINT) run ./...
 	$(LINT) fmt --diff ./...
 
@@ -107,6 +107,14 @@ versions:
 	@others=$$(grep -nE '(go\.opentelemetry\.io/collector|opentelemetry-collector-contrib)[^ ]* v' \
 		go.mod internal/tools/go.mod builder-config.yaml deploy/*.yaml | grep -vE ' ($(COLLECTOR_VERSIONS))( |$$)'); \
 	if [ -n "$$others" ]; then echo "Other Collector versions than $(COLLECTOR_VERSIONS):"; echo "$$others"; exit 1; fi
+
+# The kernel half is under another licence than the rest: each file says which.
+SOURCES := git ls-files -z --cached --others --exclude-standard
+.PHONY: licenses
+licenses:
+	@without=$$($(SOURCES) '*.go' ':!*/generated_*.go' | xargs -0 grep -sL '^// SPDX-License-Identifier: Apache-2\.0$$'; \
+		$(SOURCES) '*.c' '*.h' | xargs -0 grep -sL '^/\* SPDX-License-Identifier: GPL-2\.0-only OR BSD-2-Clause \*/$$'); \
+	if [ -n "$$without" ]; then echo "Without their line of licence:"; echo "$$without"; exit 1; fi
 
 ## fmt: format the Go code
 .PHONY: fmt

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	"go.uber.org/zap"
@@ -72,11 +73,11 @@ func (r *ebpfReceiver) load(ctx context.Context) (missing, fatal error) {
 	k := r.newKernel()
 	defer k.Release()
 	if err := k.Missing(); err != nil {
-		return r.unavailable(resolved, append(errs, err))
+		return r.nothing(resolved, append(errs, err))
 	}
 	env, err := r.environment(k)
 	if err != nil {
-		return r.unavailable(resolved, append(errs, err))
+		return r.nothing(resolved, append(errs, err))
 	}
 	if r.cfg.ProgramStatistics {
 		r.statistics, err = k.EnableRunStatistics()
@@ -96,8 +97,8 @@ func (r *ebpfReceiver) load(ctx context.Context) (missing, fatal error) {
 	return errors.Join(errs...), nil
 }
 
-// unavailable is the outcome when nothing can be had at all: fatal when a probe was required.
-func (r *ebpfReceiver) unavailable(resolved []resolvedProbe, errs []error) (missing, fatal error) {
+// nothing is the outcome when nothing can be had at all: fatal when a probe was required.
+func (r *ebpfReceiver) nothing(resolved []resolvedProbe, errs []error) (missing, fatal error) {
 	missing = errors.Join(errs...)
 	for _, p := range resolved {
 		r.states[p.Name] = stateFailed
@@ -172,9 +173,26 @@ func (r *ebpfReceiver) attach(resolved resolvedProbe, env probe.Environment) err
 		return nil
 	}
 	r.states[resolved.Name] = stateDegraded
+	return unavailable(resolved.Name, p.Missing)
+}
+
+// unavailable says what of a probe is not to be had: one sentence for each reason.
+func unavailable(name string, missing map[string]error) error {
+	byReason := make(map[string][]string)
+	reasons := make(map[string]error)
+	for _, what := range slices.Sorted(maps.Keys(missing)) {
+		reason := missing[what]
+		reasons[reason.Error()] = reason
+		byReason[reason.Error()] = append(byReason[reason.Error()], what)
+	}
 	var errs []error
-	for _, name := range slices.Sorted(maps.Keys(p.Missing)) {
-		errs = append(errs, fmt.Errorf("probe %s: %s is not available: %w", resolved.Name, name, p.Missing[name]))
+	for _, text := range slices.Sorted(maps.Keys(byReason)) {
+		what := byReason[text]
+		verb := "is"
+		if len(what) > 1 {
+			verb = "are"
+		}
+		errs = append(errs, fmt.Errorf("probe %s: %s %s not available: %w", name, strings.Join(what, ", "), verb, reasons[text]))
 	}
 	return errors.Join(errs...)
 }

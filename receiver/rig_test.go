@@ -169,7 +169,7 @@ func (r *rig) settled() map[string]map[string]int64 {
 			handled += a["delivered"] + a["refused"] + a["undecodable"]
 		}
 		assert.Equal(t, submitted, handled, "in the Collector: %v", account)
-	}, 20*time.Second, 20*time.Millisecond)
+	}, eventually, poll)
 	return account
 }
 
@@ -193,3 +193,9 @@ func (h *statusHost) reported() []*componentstatus.Event {
 	defer h.mu.Unlock()
 	return h.events
 }
+
+// How long a test waits for what has to happen, and how often it looks.
+const (
+	eventually = 20 * time.Second
+	poll       = 20 * time.Millisecond
+)

@@ -305,8 +305,7 @@ func TestKernelUserProbes(t *testing.T) {
 		f := copyFolder(t, folder)
 		metrics, reported, err := runProbes(t, map[string]any{"cpu": nil, "mine": map[string]any{"path": f.dir, "required": true}})
 		require.NoError(t, err, folder)
-		require.Len(t, reported, 1, folder)
-		assert.NoError(t, reported[0].Err(), folder)
+		assert.Empty(t, reported, folder) // the Collector itself reports that a component is well
 		assert.True(t, metrics[metric], "%s: %v", folder, metrics)
 	}
 }

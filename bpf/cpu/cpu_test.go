@@ -35,8 +35,8 @@ probes:
 
 // schedstat is the kernel's own account of a task: ns on a CPU, ns waiting for one, times that it came onto one.
 type schedstat struct {
-	runtime, delay, count       uint64
-	voluntary, involuntary, off uint64
+	runtime, delay, count  uint64
+	voluntary, involuntary uint64
 }
 
 // tasks reads the accounts of all tasks of a cgroup, which must not run meanwhile.

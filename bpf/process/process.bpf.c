@@ -176,7 +176,8 @@ static __always_inline void process_info_read(struct task_struct *task, struct p
 {
 	struct task_struct *leader = task->group_leader;
 	struct pid *pid = leader->thread_pid;
-	u32 level = pid->level;
+	/* At most MAX_PID_NS_LEVEL, 32: the verifier of Linux 6.1 wants a bound. */
+	u32 level = pid->level & 63;
 
 	info->start = leader->start_boottime;
 	info->cgroup = task_cgroup_id(task);

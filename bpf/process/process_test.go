@@ -110,7 +110,7 @@ func TestKernelProcessExitStatus(t *testing.T) {
 			state := finish(t, cmd)
 			status := state.Sys().(syscall.WaitStatus)
 			e := exitOf(state)
-			require.EqualValues(t, status.ExitStatus() == -1, e.Signal != 0)
+			require.Equal(t, status.ExitStatus() == -1, e.Signal != 0)
 			if status.Signaled() {
 				ended++
 				require.EqualValues(t, status.Signal(), e.Signal)

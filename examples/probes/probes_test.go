@@ -263,3 +263,69 @@ func TestKernelCgroupsFiltered(t *testing.T) {
 	// The second removal is over the rate.
 	assert.Equal(t, []cgroupRecord{first[0], first[1], second[0]}, cgroupRecords(t, r, parent.Path))
 }
+
+// resourcesOf are the container ids, empty for the host, to which the records about a path went, with their hierarchies.
+func resourcesOf(r *kernel.Run, path string) (containers []string, hierarchies []int64) {
+	for _, logs := range r.Logs.AllLogs() {
+		for _, rl := range logs.ResourceLogs().All() {
+			container, _ := rl.Resource().Attributes().AsRaw()["container.id"].(string)
+			for _, sl := range rl.ScopeLogs().All() {
+				for _, l := range sl.LogRecords().All() {
+					attributes := l.Attributes().AsRaw()
+					if attributes["ebpf.example.cgroup.path"] == path {
+						containers = append(containers, container)
+						hierarchies = append(hierarchies, attributes["ebpf.example.cgroup.hierarchy"].(int64))
+					}
+				}
+			}
+		}
+	}
+	return containers, hierarchies
+}
+
+// The records of a container's cgroup are the container's, also when nothing of it is left.
+func TestKernelCgroupsContainer(t *testing.T) {
+	parent := kernel.NewCgroup(t)
+	r := kernel.Start(t, user(t, "cgroups", ""))
+	id := strings.Repeat("0123456789abcdef", 4)
+	name := "/docker-" + id + ".scope"
+	require.NoError(t, os.Mkdir(parent.Dir+name, 0o755))
+	require.NoError(t, os.Remove(parent.Dir+name))
+	r.Stop()
+	containers, _ := resourcesOf(r, parent.Path+name)
+	assert.Equal(t, []string{id, id}, containers)
+}
+
+// Ids of another hierarchy are not looked up in the one that names containers: they would be somebody else's.
+func TestKernelCgroupsOtherHierarchy(t *testing.T) {
+	kernel.NeedRoot(t)
+	self, err := os.ReadFile("/proc/self/cgroup")
+	require.NoError(t, err)
+	var hierarchy int64
+	for line := range strings.Lines(string(self)) {
+		if fields := strings.SplitN(line, ":", 3); fields[1] == "pids" {
+			hierarchy, err = strconv.ParseInt(fields[0], 10, 64)
+			require.NoError(t, err)
+		}
+	}
+	const mount = "/sys/fs/cgroup/pids"
+	if _, err := os.Stat(mount); err != nil || hierarchy == 0 {
+		t.Skip("needs a cgroup v1 hierarchy")
+	}
+	r := kernel.Start(t, user(t, "cgroups", ""))
+	name := fmt.Sprintf("/docker-%064x.scope", os.Getpid())
+	require.NoError(t, os.Mkdir(mount+name, 0o755))
+	require.NoError(t, os.Remove(mount+name))
+	r.Stop()
+	containers, hierarchies := resourcesOf(r, name)
+	assert.Equal(t, []string{"", ""}, containers)
+	assert.Equal(t, []int64{hierarchy, hierarchy}, hierarchies)
+
+	// There, where its ids are the containers'.
+	r = kernel.Start(t, user(t, "cgroups", "")+"cgroup_hierarchy: pids\n")
+	require.NoError(t, os.Mkdir(mount+name, 0o755))
+	require.NoError(t, os.Remove(mount+name))
+	r.Stop()
+	containers, _ = resourcesOf(r, name)
+	assert.Equal(t, []string{fmt.Sprintf("%064x", os.Getpid()), fmt.Sprintf("%064x", os.Getpid())}, containers)
+}

@@ -45,7 +45,7 @@ func openHandleTree(dir string) (*handleTree, error) {
 	}
 	t := &handleTree{fd: fd}
 	if err := t.probe(dir); err != nil {
-		unix.Close(fd)
+		_ = unix.Close(fd)
 		return nil, fmt.Errorf("%w: %w", errNoHandles, err)
 	}
 	return t, nil

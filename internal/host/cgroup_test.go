@@ -66,7 +66,8 @@ func TestCgroupsResolve(t *testing.T) {
 
 	id := inodeOf(t, mount+"/docker/"+idA+"/inner")
 	assert.Equal(t, &Cgroup{ID: id, Path: "/docker/" + idA + "/inner", ContainerID: idA, Runtime: "docker"}, c.Resolve(id))
-	assert.Same(t, c.Resolve(id), c.Resolve(id))
+	first := c.Resolve(id)
+	assert.Same(t, first, c.Resolve(id))
 
 	// That one walk found the others.
 	root := inodeOf(t, mount)

@@ -66,13 +66,13 @@ func HistogramOf(f Field) (Histogram, error) {
 	}
 	switch {
 	case !found:
-		return Histogram{}, fmt.Errorf("%s: its slots have no histogram tag: declare it with HISTOGRAM(min, max, sub)", f.Path)
+		return Histogram{}, fmt.Errorf("%s: its slots have no histogram tag: declare it with HISTOGRAM(min, max, sub)", f.describe())
 	case sum.Size != 8 || slots.Size%8 != 0:
-		return Histogram{}, fmt.Errorf("%s: sum and slots are not u64", f.Path)
+		return Histogram{}, fmt.Errorf("%s: sum and slots are not u64", f.describe())
 	case h.Min < 0 || h.Max > 62 || h.Min >= h.Max || h.Sub < 0 || h.Sub > h.Min || h.Sub > 8:
-		return Histogram{}, fmt.Errorf("%s: the histogram tag's min=%d max=%d sub=%d make no sense", f.Path, h.Min, h.Max, h.Sub)
+		return Histogram{}, fmt.Errorf("%s: the histogram tag's min=%d max=%d sub=%d make no sense", f.describe(), h.Min, h.Max, h.Sub)
 	case h.N != (h.Max-h.Min)<<h.Sub+2:
-		return Histogram{}, fmt.Errorf("%s: %d slots, the tag says %d", f.Path, h.N, (h.Max-h.Min)<<h.Sub+2)
+		return Histogram{}, fmt.Errorf("%s: %d slots, the tag says %d", f.describe(), h.N, (h.Max-h.Min)<<h.Sub+2)
 	}
 	return h, nil
 }

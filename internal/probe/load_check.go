@@ -25,6 +25,7 @@ type objectChecker struct {
 func checkObject(spec *Spec, o *object) []error {
 	c := &objectChecker{spec: spec, object: o}
 	c.programs()
+	c.conduct()
 	c.maps()
 	c.variables()
 	c.metrics()
@@ -154,6 +155,15 @@ func (c *objectChecker) metrics() {
 			continue // said before
 		}
 		c.columns(where, metric, row(m))
+		if row(m).Value == nil {
+			continue // said before
+		}
+		if metric.Value != "" {
+			c.summed(where+".value", m, metric, metric.Value)
+		}
+		for i, point := range metric.Points {
+			c.summed(fmt.Sprintf("%s.points[%d].value", where, i), m, metric, point.Value)
+		}
 	}
 }
 
@@ -205,7 +215,7 @@ func (c *objectChecker) events() {
 		id, ok := c.object.enumerators[event.ID]
 		switch {
 		case !ok:
-			c.add(where+".id", Unknown("enumerator", event.ID, slices.Collect(maps.Keys(c.object.enumerators))))
+			c.add(where+".id", fmt.Errorf("%w (%w)", Unknown("enumerator", event.ID, slices.Collect(maps.Keys(c.object.enumerators))), errNotInBTF))
 		case id >= maxEventTypes:
 			c.addf(where+".id", "%s is %d, where the last is %d", event.ID, id, maxEventTypes-1)
 		case ids[id] != "":
@@ -234,12 +244,14 @@ func (c *objectChecker) eventSupport() {
 	}
 }
 
+var errNotInBTF = errors.New("the BTF has only types that something global has")
+
 var errNoHeader = errors.New("its first member is not a struct event_header")
 
 func (c *objectChecker) record(where string, event Event) {
 	record := c.object.record(event.Type)
 	if record == nil {
-		c.add(where+".type", Unknown("struct", event.Type, c.object.structs()))
+		c.add(where+".type", fmt.Errorf("%w (%w)", Unknown("struct", event.Type, c.object.structs()), errNotInBTF))
 		return
 	}
 	if len(record.Members) == 0 || record.Members[0].Type.TypeName() != "event_header" {

@@ -130,6 +130,9 @@ func parseObject(spec *Spec, data []byte) (o *object, err error) {
 // more than there is, which no recover() survives.
 func checkSections(data []byte) error {
 	f, err := elf.NewFile(bytes.NewReader(data))
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("it is empty or cut short: %w", err)
+	}
 	if err != nil {
 		return err
 	}

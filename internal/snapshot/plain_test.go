@@ -144,7 +144,7 @@ func TestKernelPlainSizes(t *testing.T) {
 						values := make([][]byte, cpus)
 						for cpu := range values {
 							value := make([]byte, len(sum))
-							for at := 0; at < valueSize; at++ {
+							for at := range valueSize {
 								value[at] = byte(rand.Uint32())
 							}
 							for at := 0; at < len(sum); at += 8 {

@@ -3,7 +3,9 @@
 package kernel
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -18,7 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Objects is what this process holds of the kernel's.
+// Objects is what a process holds of the kernel's.
 type Objects struct {
 	// Descriptors are counted by what they are: "anon_inode:bpf-map", "socket", "/sys/fs/cgroup".
 	Descriptors map[string]int
@@ -36,20 +38,39 @@ var (
 // Held lists what this process holds now.
 func Held(t testing.TB) Objects {
 	t.Helper()
+	// The runtime makes its own descriptors with the first pipe.
+	r, w, err := os.Pipe()
+	require.NoError(t, err)
+	require.NoError(t, r.Close())
+	require.NoError(t, w.Close())
+	return heldBy(t, "/proc/self")
+}
+
+// HeldBy lists what another process holds now.
+func HeldBy(t testing.TB, pid int) Objects {
+	t.Helper()
+	return heldBy(t, fmt.Sprintf("/proc/%d", pid))
+}
+
+func heldBy(t testing.TB, proc string) Objects {
+	t.Helper()
 	o := Objects{Descriptors: map[string]int{}}
 	ids := map[string]map[uint32]bool{"prog": {}, "map": {}, "link": {}}
-	entries, err := os.ReadDir("/proc/self/fd")
+	entries, err := os.ReadDir(proc + "/fd")
 	require.NoError(t, err)
 	for _, e := range entries {
-		target, err := os.Readlink("/proc/self/fd/" + e.Name())
+		target, err := os.Readlink(filepath.Join(proc, "fd", e.Name()))
 		if err != nil {
-			continue // the descriptor of the listing itself
+			continue // the descriptor of the listing itself, or closed meanwhile
 		}
 		o.Descriptors[inode.ReplaceAllString(target, "")]++
 		if !strings.HasPrefix(target, "anon_inode:") {
 			continue
 		}
-		info, err := os.ReadFile(filepath.Join("/proc/self/fdinfo", e.Name()))
+		info, err := os.ReadFile(filepath.Join(proc, "fdinfo", e.Name()))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // closed meanwhile
+		}
 		require.NoError(t, err)
 		for _, m := range objectID.FindAllStringSubmatch(string(info), -1) {
 			var id uint32
@@ -59,7 +80,7 @@ func Held(t testing.TB) Objects {
 		}
 	}
 	o.Programs, o.Maps, o.Links = keys(ids["prog"]), keys(ids["map"]), keys(ids["link"])
-	maps, err := os.ReadFile("/proc/self/maps")
+	maps, err := os.ReadFile(filepath.Join(proc, "maps"))
 	require.NoError(t, err)
 	o.Mappings = strings.Count(string(maps), "anon_inode:bpf")
 	return o

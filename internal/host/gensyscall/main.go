@@ -36,7 +36,7 @@ func main() {
 		if err != nil {
 			log.Fatalf("%s: %v", source.Name(), err)
 		}
-		source.Close()
+		_ = source.Close()
 		if err := os.WriteFile("zsyscall_"+arch+".go", table, 0o644); err != nil {
 			log.Fatal(err)
 		}

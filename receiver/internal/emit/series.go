@@ -92,16 +92,16 @@ func (s *seriesSet) overflowed(host *resource, start pcommon.Timestamp) int {
 // accumulate adds a row's values to a series, and tells whether there was anything.
 func (s *seriesSet) accumulate(m *metric, i int, value []byte) bool {
 	dst := s.values(i)
-	any := false
+	grew := false
 	if m.bounds != nil {
 		return addHistogram(m.hist, dst, value)
 	}
 	for j := range m.points {
 		v := uint64(m.points[j].number.Read(value))
 		dst[j] += v
-		any = any || v != 0
+		grew = grew || v != 0
 	}
-	return any
+	return grew
 }
 
 // addHistogram adds slots and, behind them, the sum.

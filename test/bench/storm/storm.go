@@ -9,6 +9,7 @@ package storm
 import (
 	"embed"
 	"fmt"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -57,8 +58,9 @@ func Load(pid, burst, ringSize int) (*probe.Probe, error) {
 // Trigger makes one burst of records, from the calling process. All of them are in the ring when it returns.
 func Trigger() error {
 	name := [16]byte{'s', 't', 'o', 'r', 'm'}
-	if err := unix.Prctl(unix.PR_SET_NAME, address(&name), 0, 0, 0); err != nil {
-		return fmt.Errorf("set the thread's name: %w", err)
+	_, _, errno := unix.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name)), 0, 0, 0, 0)
+	if errno != 0 {
+		return fmt.Errorf("set the thread's name: %w", errno)
 	}
 	return nil
 }

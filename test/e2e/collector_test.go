@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package e2e_test runs the Collector that `make collector` builds, with real processes, and looks at it from outside only: at the files
+// that it writes, the ports that it opens, its log, its exit code, and what the kernel holds for it.
+package e2e_test
+
+import (
+	"bufio"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+const (
+	root   = "../.."
+	binary = root + "/build/otelcol-ebpf"
+	// nobody has no rights.
+	nobody = 65534
+	// patience is for what takes milliseconds on an idle machine.
+	patience = 30 * time.Second
+	ready    = "Everything is ready"
+)
+
+// needCollector skips a test that would test nothing, or something else than the sources.
+func needCollector(t *testing.T) {
+	t.Helper()
+	built, err := os.Stat(binary)
+	if err != nil {
+		t.Skip("needs build/otelcol-ebpf: run `make test-e2e`")
+	}
+	for _, dir := range []string{"bpf", "internal", "receiver"} {
+		require.NoError(t, filepath.WalkDir(filepath.Join(root, dir), func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || strings.HasSuffix(path, "_test.go") || strings.Contains(path, "testdata") {
+				return err
+			}
+			if info, err := d.Info(); err == nil && info.ModTime().After(built.ModTime()) {
+				t.Skipf("build/otelcol-ebpf is older than %s: run `make test-e2e`", path)
+			}
+			return nil
+		}))
+	}
+}
+
+// sharedDir is a temporary folder that other users can look into.
+func sharedDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "ebpfreceiver-e2e-")
+	require.NoError(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	require.NoError(t, os.Chmod(dir, 0o755))
+	return dir
+}
+
+// sharedBinary is a copy of the Collector that other users may execute.
+func sharedBinary(t *testing.T) string {
+	t.Helper()
+	b, err := os.ReadFile(binary)
+	require.NoError(t, err)
+	path := filepath.Join(sharedDir(t), "otelcol-ebpf")
+	require.NoError(t, os.WriteFile(path, b, 0o755))
+	return path
+}
+
+// freePort is one that nobody listened on a moment ago.
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// collector is one that runs.
+type collector struct {
+	t    *testing.T
+	cmd  *exec.Cmd
+	done chan struct{} // closed when it has ended
+
+	mu    sync.Mutex
+	lines []string
+	grown chan struct{} // closed at the next line
+}
+
+// start runs a Collector and waits until it is ready. change may alter the command.
+func start(t *testing.T, config string, change ...func(*exec.Cmd)) *collector {
+	t.Helper()
+	c := &collector{t: t, cmd: exec.Command(binary, "--config", config), done: make(chan struct{}), grown: make(chan struct{})}
+	for _, f := range change {
+		f(c.cmd)
+	}
+	out, err := c.cmd.StderrPipe()
+	require.NoError(t, err)
+	require.NoError(t, c.cmd.Start())
+	t.Cleanup(func() {
+		_ = c.cmd.Process.Kill()
+		<-c.done
+		if t.Failed() {
+			t.Logf("the Collector's log:\n%s", strings.Join(c.log(), "\n"))
+		}
+	})
+	go func() {
+		lines := bufio.NewScanner(out)
+		lines.Buffer(nil, 1<<20)
+		for lines.Scan() {
+			c.mu.Lock()
+			c.lines = append(c.lines, lines.Text())
+			close(c.grown)
+			c.grown = make(chan struct{})
+			c.mu.Unlock()
+		}
+		_ = c.cmd.Wait() // the state has the outcome
+		close(c.done)
+	}()
+	c.await(ready, 1)
+	return c
+}
+
+// as runs a command as a user without rights, but for the capabilities named.
+func as(user int, capabilities ...uintptr) func(*exec.Cmd) {
+	return func(cmd *exec.Cmd) {
+		cmd.SysProcAttr = &syscall.SysProcAttr{
+			Credential:  &syscall.Credential{Uid: uint32(user), Gid: uint32(user)},
+			AmbientCaps: capabilities,
+		}
+	}
+}
+
+// log has the lines so far.
+func (c *collector) log() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]string(nil), c.lines...)
+}
+
+// await waits until a text was logged n times, and returns the last of these lines.
+func (c *collector) await(text string, n int) string {
+	c.t.Helper()
+	timeout := time.After(patience)
+	for {
+		c.mu.Lock()
+		lines, grown := c.lines, c.grown
+		c.mu.Unlock()
+		found := 0
+		for _, line := range lines {
+			if strings.Contains(line, text) {
+				if found++; found == n {
+					return line
+				}
+			}
+		}
+		select {
+		case <-grown:
+		case <-c.done:
+			require.FailNow(c.t, "the Collector ended", "%v, before it logged %q", c.cmd.ProcessState, text)
+		case <-timeout:
+			require.FailNow(c.t, "the Collector did not log it", "%q, %d times", text, n)
+		}
+	}
+}
+
+func (c *collector) signal(s syscall.Signal) {
+	c.t.Helper()
+	require.NoError(c.t, c.cmd.Process.Signal(s))
+}
+
+// wait returns how the Collector ended.
+func (c *collector) wait() *os.ProcessState {
+	c.t.Helper()
+	select {
+	case <-c.done:
+	case <-time.After(patience):
+		require.FailNow(c.t, "the Collector does not end")
+	}
+	return c.cmd.ProcessState
+}
+
+// stop asks the Collector to end, as systemd and the kubelet do.
+func (c *collector) stop() {
+	c.t.Helper()
+	c.signal(syscall.SIGTERM)
+	require.Equal(c.t, 0, c.wait().ExitCode())
+}
+
+// write replaces a file's content, for any reader.
+func write(t *testing.T, path, format string, args ...any) string {
+	t.Helper()
+	require.NoError(t, os.WriteFile(path, fmt.Appendf(nil, format, args...), 0o644))
+	return path
+}

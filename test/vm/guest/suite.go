@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/vm/outcome"
+)
+
+// suiteTimeout is what a test binary may take: emulated processors are some ten times slower than real ones.
+const suiteTimeout = 10 * time.Minute
+
+// maxOutput is how much of a test's output is told, in bytes.
+const maxOutput = 8 << 10
+
+// runSuite runs a test binary and tells of its top-level tests.
+func runSuite(suite outcome.Suite, tell func(outcome.Line)) error {
+	args := []string{"-test.v", "-test.timeout=" + suiteTimeout.String()}
+	if suite.Run != "" {
+		args = append(args, "-test.run="+suite.Run)
+	}
+	if suite.Skip != "" {
+		args = append(args, "-test.skip="+suite.Skip)
+	}
+	cmd := exec.Command(suite.Binary, args...)
+	cmd.Dir = suite.Dir
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	cmd.Stdout, cmd.Stderr = w, w
+	err = cmd.Start()
+	w.Close()
+	if err != nil {
+		return err
+	}
+	p := &parser{pkg: suite.Package, tell: tell}
+	readErr := p.read(r)
+	err = cmd.Wait()
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit) && !p.failed:
+		// It broke off: a panic, or the timeout.
+		p.finish(outcome.Failed, "")
+		tell(outcome.Line{Test: &outcome.Test{Package: suite.Package, Result: outcome.Failed, Output: exit.String()}})
+		err = nil
+	case errors.As(err, &exit):
+		err = nil // told already
+	}
+	return errors.Join(err, readErr)
+}
+
+// parser reads what `go test -v` prints. Tests of one package run one after the other: none of those in the matrix is parallel.
+type parser struct {
+	pkg  string
+	tell func(outcome.Line)
+
+	test   string // that is running
+	output strings.Builder
+	failed bool
+}
+
+func (p *parser) read(r io.Reader) error {
+	lines := bufio.NewReader(r)
+	for {
+		line, err := lines.ReadString('\n')
+		p.line(line)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read its output: %w", err)
+		}
+	}
+}
+
+func (p *parser) line(line string) {
+	if name, ok := strings.CutPrefix(line, "=== RUN   "); ok {
+		if name = strings.TrimSpace(name); !strings.Contains(name, "/") {
+			p.test = name
+			p.output.Reset()
+		}
+		return
+	}
+	for prefix, result := range map[string]string{
+		"--- PASS: ": outcome.Passed, "--- FAIL: ": outcome.Failed, "--- SKIP: ": outcome.Skipped,
+	} {
+		if rest, ok := strings.CutPrefix(line, prefix); ok {
+			name, _, _ := strings.Cut(rest, " ")
+			p.finish(result, name)
+			return
+		}
+	}
+	if p.output.Len() < maxOutput {
+		p.output.WriteString(line)
+	}
+}
+
+// finish tells of the test that ended.
+func (p *parser) finish(result, name string) {
+	if name == "" {
+		name = p.test
+	}
+	if name == "" {
+		return
+	}
+	test := &outcome.Test{Package: p.pkg, Name: name, Result: result}
+	if result != outcome.Passed {
+		test.Output = strings.TrimSpace(p.output.String())
+	}
+	p.failed = p.failed || result == outcome.Failed
+	p.tell(outcome.Line{Test: test})
+	p.test = ""
+	p.output.Reset()
+}

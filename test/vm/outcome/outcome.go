@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package outcome is what the kernel matrix's guest and its driver tell each other, as JSON.
+package outcome
+
+// Plan is what one run does. The driver puts it into the guest's initramfs.
+type Plan struct {
+	// Environment the guest makes before it runs anything; see the guest's environments. "" is the whole one.
+	Environment string
+	// Report tells whether all probes are loaded and reported on.
+	Report bool
+	// Suites are the test binaries to run, in order.
+	Suites []Suite
+}
+
+// Suite is a test binary.
+type Suite struct {
+	// Package is its path below the module, such as "bpf/cpu".
+	Package string
+	// Binary and Dir, where it runs, are paths in the guest.
+	Binary, Dir string
+	// Run and Skip select tests, as -test.run and -test.skip do; empty is no selection.
+	Run, Skip string
+}
+
+// Line is one line from the guest. Exactly one of the pointers is set.
+type Line struct {
+	Kernel  *Kernel  `json:",omitempty"`
+	Program *Program `json:",omitempty"`
+	Missing *Missing `json:",omitempty"`
+	Test    *Test    `json:",omitempty"`
+	Done    *Done    `json:",omitempty"`
+}
+
+// Kernel is what runs.
+type Kernel struct {
+	// Release and Machine as uname has them.
+	Release, Machine string
+}
+
+// Program is what became of one of a probe's programs.
+type Program struct {
+	Probe, Name, Hook string
+	// Candidate is its place in its role, Role that of the candidate in the spec.
+	Role      string
+	Candidate int
+	// Taken programs were loaded and attached.
+	Taken bool
+	// Instructions that the verifier processed; 0 where the kernel does not say (before Linux 5.16).
+	Instructions uint32 `json:",omitempty"`
+	// Why it was not taken; empty where it was not needed.
+	Why string `json:",omitempty"`
+	// Unsupported tells that Why is something that the kernel lacks, and no failure.
+	Unsupported bool `json:",omitempty"`
+}
+
+// Missing is a metric or event that the kernel can not give, or a probe (Name is empty).
+type Missing struct {
+	Probe, Name, Why string
+	// Unsupported tells that Why is something that the kernel lacks, and no failure.
+	Unsupported bool `json:",omitempty"`
+}
+
+// What becomes of a test.
+const (
+	Passed  = "pass"
+	Failed  = "fail"
+	Skipped = "skip"
+)
+
+// Test is what became of a top-level test, or of a whole suite that broke off (Name is empty).
+type Test struct {
+	Package, Name, Result string
+	// Output of a test that did not pass.
+	Output string `json:",omitempty"`
+}
+
+// Done is the last line.
+type Done struct {
+	// Errors that kept the guest from its work.
+	Errors []string `json:",omitempty"`
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/vm/outcome"
+)
+
+// machines are how each architecture is emulated. Emulation needs no rights, and gives the same everywhere.
+var machines = map[string]struct {
+	program, console string
+	args             []string
+}{
+	"amd64": {"qemu-system-x86_64", "ttyS0", []string{"-machine", "q35", "-cpu", "max,la57=off"}},
+	"arm64": {"qemu-system-aarch64", "ttyAMA0", []string{"-machine", "virt", "-cpu", "max,pauth-impdef=on"}},
+}
+
+// bootTimeout is for all that one boot does.
+const bootTimeout = 40 * time.Minute
+
+// boot runs one kernel with one initramfs to its end, and gives its lines to tell. What else is on the console goes to log.
+func boot(ctx context.Context, arch, vmlinuz, initrd, parameters string, log io.Writer, tell func(outcome.Line)) error {
+	machine, ok := machines[arch]
+	if !ok {
+		return fmt.Errorf("no machine for %s", arch)
+	}
+	ctx, cancel := context.WithTimeout(ctx, bootTimeout)
+	defer cancel()
+	args := append([]string{"-n", "10", machine.program}, machine.args...)
+	args = append(
+		args, "-accel", "tcg,thread=multi", "-smp", "2", "-m", "3G", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+		"-serial", "stdio", "-kernel", vmlinuz, "-initrd", initrd,
+		"-append", strings.TrimSpace("console="+machine.console+" panic=-1 mitigations=off loglevel=4 random.trust_cpu=on "+parameters),
+	)
+	cmd := exec.CommandContext(ctx, "nice", args...)
+	cmd.WaitDelay = 10 * time.Second
+	var complaint bytes.Buffer
+	cmd.Stderr = &complaint
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start %s: %w", machine.program, err)
+	}
+	done, readErr := readConsole(stdout, log, tell)
+	err = cmd.Wait()
+	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return fmt.Errorf("the virtual machine did not end in %s", bootTimeout)
+	case err != nil:
+		return fmt.Errorf("%s: %w: %s", machine.program, err, bytes.TrimSpace(complaint.Bytes()))
+	case readErr != nil:
+		return readErr
+	case !done:
+		return errors.New("the virtual machine ended before its work was done")
+	}
+	return nil
+}
+
+// readConsole takes the guest's lines out of the console's; done tells whether its last was there.
+func readConsole(r io.Reader, log io.Writer, tell func(outcome.Line)) (done bool, err error) {
+	lines := bufio.NewReader(r)
+	for {
+		text, err := lines.ReadString('\n')
+		if text != "" {
+			var line outcome.Line
+			if strings.HasPrefix(text, "{") && json.Unmarshal([]byte(text), &line) == nil {
+				done = done || line.Done != nil
+				tell(line)
+			} else if _, err := io.WriteString(log, text); err != nil {
+				return done, err
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return done, nil
+		}
+		if err != nil {
+			return done, err
+		}
+	}
+}
+
+var _ = os.Stdout
