@@ -51,15 +51,29 @@ endif
 test-build:
 	test/e2e/ocb-user-build.sh
 
+## test-e2e: the built Collector with real processes, reloads, signals and few rights (needs root, or sudo)
+.PHONY: test-e2e
+test-e2e: collector
+	$(GO) test $(TESTFLAGS) -count=1 -v $(if $(ROOT),-exec $(ROOT)) ./test/e2e
+
 ## validate: hold the examples against the built Collector; needs no rights
 .PHONY: validate
 validate: collector
-	@for f in examples/*.yaml; do echo "$$f"; ./$(COLLECTOR) validate --config "$$f" || exit 1; done
+	@for f in examples/*.yaml; do \
+		if grep -q k8s_attributes "$$f" && ! ./$(COLLECTOR) components | grep -q k8s_attributes; then \
+			echo "$$f: not checked, needs MANIFEST=deploy/builder-config.full.yaml"; continue; \
+		fi; \
+		./$(COLLECTOR) validate --config "$$f" || exit 1; echo "$$f: valid"; \
+	done
 
-## bench: the benchmarks
+# Flags of the benchmarks' command: make bench BENCHFLAGS='-areas run-queue', or -record, which writes docs/benchmarks.md.
+BENCHFLAGS ?=
+## bench: what the receiver costs, beside its peers and its floors, in about five minutes (needs root, or sudo)
 .PHONY: bench
-bench:
-	$(GO) test -run '^$$' -bench . -benchmem ./...
+bench: collector
+	$(GO) build -o build/bench/bench ./test/bench
+	$(GO) test -c -o build/bench/emit.test ./receiver/internal/emit
+	$(ROOT) build/bench/bench -emit build/bench/emit.test -collector $(COLLECTOR) -docs docs/benchmarks.md $(BENCHFLAGS)
 
 ## generate: everything that is generated and committed: objects, metadata, documentation
 .PHONY: generate

@@ -51,11 +51,19 @@ func lost(t *testing.T, all []plog.LogRecord, event string) (dropped, limited in
 func TestKernelAccountOfARateLimit(t *testing.T) {
 	kernel.NeedRoot(t)
 	c := kernel.NewCgroup(t)
-	r := newRig(t, only("ebpf.process.exec", fmt.Sprintf("{ rate_limit: 5, filter: { cgroups: [%s] } }", c.Path)))
+	r := newRig(t, "collection_interval: 100ms\n"+only("ebpf.process.exec", fmt.Sprintf("{ rate_limit: 5, filter: { cgroups: [%s] } }", c.Path)))
 	sink := new(consumertest.LogsSink)
 	r.logs = sink
 	r.start()
-	run(t, c, 0, 60)
+	// Losses are told more than once, each of them in one report.
+	for from := 0; from < 60; from += 20 {
+		before := len(records(sink.AllLogs()...)) - len(execs(records(sink.AllLogs()...)))
+		run(t, c, from, from+20)
+		require.Eventually(t, func() bool {
+			all := records(sink.AllLogs()...)
+			return len(all)-len(execs(all)) > before
+		}, eventually, poll)
+	}
 	a := r.settled()["ebpf.process.exec"]
 	assert.EqualValues(t, 60, a["submitted"]+a["limited"])
 	assert.Positive(t, a["limited"])

@@ -28,8 +28,8 @@ import (
 
 // identified is a factory whose receivers' data gets ids. Data that has none is not the test's.
 func identified(logs func(plog.LogRecord) string, point func(pcommon.Map) string) receiver.Factory {
-	real := ebpfreceiver.NewFactory()
-	return receiver.NewFactory(real.Type(), real.CreateDefaultConfig,
+	inner := ebpfreceiver.NewFactory()
+	return receiver.NewFactory(inner.Type(), inner.CreateDefaultConfig,
 		receiver.WithLogs(func(ctx context.Context, set receiver.Settings, cfg component.Config, next consumer.Logs) (receiver.Logs, error) {
 			set.ID = component.NewID(metadata.Type)
 			c, err := consumer.NewLogs(func(ctx context.Context, ld plog.Logs) error {
@@ -41,7 +41,7 @@ func identified(logs func(plog.LogRecord) string, point func(pcommon.Map) string
 			if err != nil {
 				return nil, err
 			}
-			return real.CreateLogs(ctx, set, cfg, c)
+			return inner.CreateLogs(ctx, set, cfg, c)
 		}, metadata.LogsStability),
 		receiver.WithMetrics(func(ctx context.Context, set receiver.Settings, cfg component.Config, next consumer.Metrics) (receiver.Metrics, error) {
 			set.ID = component.NewID(metadata.Type)
@@ -65,7 +65,7 @@ func identified(logs func(plog.LogRecord) string, point func(pcommon.Map) string
 			if err != nil {
 				return nil, err
 			}
-			return real.CreateMetrics(ctx, set, cfg, c)
+			return inner.CreateMetrics(ctx, set, cfg, c)
 		}, metadata.MetricsStability),
 	)
 }

@@ -159,7 +159,9 @@ func TestKernelDeltasSurviveRefusal(t *testing.T) {
 			r.metrics, r.logs = p, nil
 			r.start()
 			born := 0
+			deadline := time.Now().Add(eventually)
 			for p.metrics.DataPointCount() == 0 || born < 40 {
+				require.True(t, time.Now().Before(deadline), "nothing was delivered")
 				run(t, c, born, born+1)
 				born++
 			}

@@ -79,10 +79,6 @@ func (r *ebpfReceiver) load(ctx context.Context) (missing, fatal error) {
 	if err != nil {
 		return r.nothing(resolved, append(errs, err))
 	}
-	if r.cfg.ProgramStatistics {
-		r.statistics, err = k.EnableRunStatistics()
-		errs = append(errs, err)
-	}
 	r.builder = r.newBuilder(resolved)
 	for _, p := range resolved {
 		if err := ctx.Err(); err != nil {
@@ -92,6 +88,10 @@ func (r *ebpfReceiver) load(ctx context.Context) (missing, fatal error) {
 		if err != nil && p.Required {
 			return nil, err
 		}
+		errs = append(errs, err)
+	}
+	if r.cfg.ProgramStatistics && len(r.probes) > 0 {
+		r.statistics, err = k.EnableRunStatistics()
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...), nil

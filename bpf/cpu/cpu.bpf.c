@@ -86,7 +86,7 @@ struct {
 	__type(value, struct seen);
 } seen_storage SEC(".maps");
 
-/* The same for kernels without task storage (before 5.11), by task_struct address. */
+/* The same by task_struct address: for kernels without task storage, and for tasks that an iterator does not show us. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 65536);
@@ -95,10 +95,28 @@ struct {
 } seen_hash SEC(".maps");
 
 /*
- * Every task that ran before us has been seen once. From then on a task without
- * a state was born since, and all of it is to be counted.
+ * CLOCK_BOOTTIME at the first pass of the iterator, when all programs are
+ * attached; 0 before. Of a task that was born since, all is to be counted, and of an
+ * older one just what comes after the first look.
  */
-static bool baselined;
+static u64 since;
+
+/* Tasks that could not get a state, for want of memory or room. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u64);
+} uncounted SEC(".maps");
+
+static __always_inline void count_uncounted(void)
+{
+	u32 zero = 0;
+	u64 *cell = bpf_map_lookup_elem(&uncounted, &zero);
+
+	if (cell)
+		__sync_fetch_and_add(cell, 1);
+}
 
 /*
  * The clock of the task's run queue, the one that sched_info is kept in. At
@@ -193,8 +211,9 @@ static __always_inline void arrive(struct task_struct *next, struct seen *seen)
 	cpu_key(&key, next);
 	if (with_off_cpu && seen->left) {
 		row = off_cpu_row(&key);
+		/* Clocks of two CPUs may differ by a little. */
 		if (row)
-			count_wait(row, clock - seen->left);
+			count_wait(row, clock > seen->left ? clock - seen->left : 0);
 		seen->left = 0;
 	}
 	if (!with_run_queue || !queued)
@@ -205,10 +224,11 @@ static __always_inline void arrive(struct task_struct *next, struct seen *seen)
 	delay = next->sched_info.run_delay;
 	arrivals = next->sched_info.pcount;
 	missed = arrivals - seen->arrivals;
-	if (missed) {
+	if (missed && delay != seen->run_delay) {
 		/*
 		 * The kernel did not run us at an earlier switch, as when a program is
 		 * already running on that CPU. What the task waited then is known.
+		 * (Before 5.14 there are arrivals without a wait, which are none.)
 		 */
 		u64 each = (delay - seen->run_delay) / missed;
 		u32 slot = histogram_slot(each, LATENCY_MIN, LATENCY_MAX, LATENCY_SUB);
@@ -240,7 +260,7 @@ static __always_inline void count_idle(void)
  */
 static __always_inline void first_look(struct task_struct *task, struct seen *seen)
 {
-	if (baselined)
+	if (since && task->start_boottime > since)
 		return;
 	seen->run_delay = task->sched_info.run_delay;
 	seen->arrivals = task->sched_info.pcount;
@@ -273,7 +293,8 @@ int BPF_PROG(switch_storage, bool preempt, struct task_struct *prev, struct task
 SEC("tp_btf/task_newtask")
 int BPF_PROG(new_task_storage, struct task_struct *task)
 {
-	bpf_task_storage_get(&seen_storage, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!bpf_task_storage_get(&seen_storage, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE))
+		count_uncounted();
 	return 0;
 }
 
@@ -292,10 +313,10 @@ int collect_storage(struct bpf_iter__task *ctx)
 	u64 runtime, before;
 	struct usage *row;
 
-	if (!task) {
-		baselined = true;
+	if (!task)
 		return 0;
-	}
+	if (!since)
+		since = bpf_ktime_get_boot_ns();
 	seen = bpf_task_storage_get(&seen_storage, task, 0, 0);
 	if (!seen) {
 		first_look(task, &first);
@@ -317,19 +338,33 @@ int collect_storage(struct bpf_iter__task *ctx)
 	return 0;
 }
 
-/* As switch_storage. */
+/* The state in the hash, whose elements exist already: it can be made anywhere. */
+static __always_inline struct seen *seen_in_hash(struct task_struct *task)
+{
+	u64 key = (u64)task;
+	struct seen *seen = bpf_map_lookup_elem(&seen_hash, &key);
+	struct seen first = {};
+
+	if (seen || !since)
+		return seen;
+	first_look(task, &first);
+	bpf_map_update_elem(&seen_hash, &key, &first, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&seen_hash, &key);
+}
+
+/*
+ * As switch_storage; and tasks get their state here that the iterator does not
+ * see, because they are not in the Collector's pid namespace.
+ */
 SEC("tp_btf/sched_switch")
 int BPF_PROG(switch_hash, bool preempt, struct task_struct *prev, struct task_struct *next)
 {
-	u64 key = (u64)prev;
-
 	if (is_idle(prev))
 		count_idle();
 	else
-		leave(prev, bpf_map_lookup_elem(&seen_hash, &key), false);
-	key = (u64)next;
+		leave(prev, seen_in_hash(prev), false);
 	if (!is_idle(next))
-		arrive(next, bpf_map_lookup_elem(&seen_hash, &key));
+		arrive(next, seen_in_hash(next));
 	return 0;
 }
 
@@ -340,7 +375,8 @@ int BPF_PROG(new_task_hash, struct task_struct *task)
 	struct seen seen = {};
 	u64 key = (u64)task;
 
-	bpf_map_update_elem(&seen_hash, &key, &seen, BPF_ANY);
+	if (bpf_map_update_elem(&seen_hash, &key, &seen, BPF_ANY))
+		count_uncounted();
 	return 0;
 }
 
@@ -355,8 +391,8 @@ int BPF_PROG(free_task_hash, struct task_struct *task)
 }
 
 /*
- * Only the first look. These kernels have no atomic exchange either, so the time
- * of a task that is running now is counted when it leaves.
+ * Only the first look. Kernels without task storage have no atomic exchange either, so the
+ * time of a task that is running now is counted when it leaves.
  */
 SEC("iter/task")
 int collect_hash(struct bpf_iter__task *ctx)
@@ -365,10 +401,10 @@ int collect_hash(struct bpf_iter__task *ctx)
 	struct seen first = {};
 	u64 key = (u64)task;
 
-	if (!task) {
-		baselined = true;
+	if (!task)
 		return 0;
-	}
+	if (!since)
+		since = bpf_ktime_get_boot_ns();
 	first_look(task, &first);
 	bpf_map_update_elem(&seen_hash, &key, &first, BPF_NOEXIST);
 	return 0;

@@ -53,7 +53,7 @@ struct event_config {
 struct event_filter_key {
 	u32 event;
 	u32 filter;
-	u8 value[16]; /* u32 pid or uid, u64 cgroup id, or comm; zero-padded */
+	u8 value[16]; /* u32 pid or effective uid, u64 cgroup id, or the process's comm; zero-padded */
 };
 
 const volatile struct event_config event_config[EVENT_TYPES_MAX];
@@ -134,7 +134,7 @@ static __always_inline bool event_passes(u32 id, u32 filters, struct task_struct
 			return false;
 	}
 	if (filters & EVENT_FILTER_UID) {
-		u32 uid = task->real_cred->uid.val;
+		u32 uid = task->real_cred->euid.val;
 
 		key.filter = EVENT_FILTER_UID;
 		__builtin_memset(key.value, 0, sizeof(key.value));
@@ -145,7 +145,8 @@ static __always_inline bool event_passes(u32 id, u32 filters, struct task_struct
 	if (filters & EVENT_FILTER_COMM) {
 		key.filter = EVENT_FILTER_COMM;
 		__builtin_memset(key.value, 0, sizeof(key.value));
-		bpf_probe_read_kernel_str(key.value, sizeof(key.value), task->comm);
+		/* The process's: threads have names of their own, and any may be the one that ends it. */
+		bpf_probe_read_kernel_str(key.value, sizeof(key.value), task->group_leader->comm);
 		if (!event_filter_has(&key))
 			return false;
 	}

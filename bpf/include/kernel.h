@@ -24,6 +24,8 @@ typedef _Bool bool;
 #define true 1
 #define false 0
 
+#define EEXIST 17
+
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 

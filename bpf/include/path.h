@@ -20,32 +20,38 @@
 #define PATH_NAME_MAX 255
 /* What path_read() may fill. */
 #define PATH_ROOM (PATH_SIZE_MAX + PATH_NAME_MAX + 1)
+/* The room of one component with its NUL. */
+#define PATH_COMPONENT (PATH_NAME_MAX + 1)
 
 #define TMPFS_MAGIC 0x01021994
 
 /*
  * Write a path's components to buf, which has PATH_ROOM bytes, and their length
- * to *length. *cut tells that components next to the root are missing.
+ * to *length, and the leaf's own length to *leaf. *cut tells that components
+ * next to the root are missing, or a part of one: some file systems have names
+ * of more than PATH_NAME_MAX bytes.
  *
- * length and cut lie in a map, and go there and back in each step: so the
+ * length, leaf and cut lie in a map, and go there and back in each step: so the
  * verifier knows nothing of what they were, and a step looks to it like any
  * other. With what it could learn of them in registers, it would follow some
  * hundred thousand instructions more.
  */
 static __always_inline void path_read(u8 *buf, struct dentry *dentry, struct vfsmount *vfsmount,
-				      volatile u16 *length, volatile bool *cut)
+				      volatile u16 *length, volatile u16 *leaf, volatile bool *cut)
 {
 	struct mount *mount = (void *)vfsmount - bpf_core_field_offset(struct mount, mnt);
 	struct dentry *root = BPF_CORE_READ(mount, mnt.mnt_root);
 	int i;
 
 	*length = 0;
+	*leaf = 0;
 	*cut = true;
 #pragma clang loop unroll(disable)
 	for (i = 0; i < PATH_STEPS_MAX; i++) {
 		const unsigned char *name;
 		struct dentry *parent;
-		u32 offset, n;
+		u32 offset;
+		long n;
 
 		if (dentry == root) {
 			struct mount *above = BPF_CORE_READ(mount, mnt_parent);
@@ -63,16 +69,15 @@ static __always_inline void path_read(u8 *buf, struct dentry *dentry, struct vfs
 		if (offset >= PATH_SIZE_MAX)
 			break;
 		name = BPF_CORE_READ(dentry, d_name.name);
-		n = BPF_CORE_READ(dentry, d_name.len);
-		barrier_var(n);
-		n &= PATH_NAME_MAX;
-		bpf_probe_read_kernel(buf + offset, n, name);
-		offset += n;
-		barrier_var(offset);
-		if (offset >= PATH_ROOM)
+		/* As a string: a rename may put another name, of another length, in its place meanwhile. */
+		n = bpf_probe_read_kernel_str(buf + offset, PATH_COMPONENT, name);
+		if (n < 0)
 			break;
-		buf[offset] = 0;
-		*length = offset + 1;
+		if (!offset)
+			*leaf = n - 1;
+		*length = offset + n;
+		if (BPF_CORE_READ(dentry, d_name.len) > PATH_NAME_MAX)
+			break;
 		parent = BPF_CORE_READ(dentry, d_parent);
 		if (parent == dentry) { /* without a place in a tree, as memfds are */
 			*cut = false;

@@ -28,17 +28,18 @@ static __always_inline struct cgroup *task_cgroup(struct task_struct *task)
 {
 	s32 controller = cgroup_controller;
 	struct css_set *set = task->cgroups;
+	struct cgroup_subsys_state **state;
 
 	if (controller < 0)
 		return set->dfl_cgrp;
-	return BPF_CORE_READ(set, subsys[controller], cgroup);
+	/* The index is a constant to the verifier: the typed pointer stays one, and no helper has to read. */
+	state = (void *)set + bpf_core_field_offset(struct css_set, subsys) + controller * sizeof(void *);
+	return (*state)->cgroup;
 }
 
 static __always_inline u64 task_cgroup_id(struct task_struct *task)
 {
-	if (cgroup_controller < 0)
-		return task->cgroups->dfl_cgrp->kn->id;
-	return BPF_CORE_READ(task_cgroup(task), kn, id);
+	return task_cgroup(task)->kn->id;
 }
 
 /* The same for the current task, in programs that are not given a typed one. */
@@ -79,6 +80,9 @@ static __always_inline void task_process_key(struct task_struct *task, struct pr
 {
 	struct task_struct *leader = task->group_leader;
 
+	/* A thread that has been released may still be leaving its CPU when its leader is already freed. */
+	if (leader->tgid != task->tgid)
+		leader = task;
 	key->start = leader->start_boottime;
 	key->pid = task->tgid;
 	bpf_probe_read_kernel_str(key->comm, sizeof(key->comm), leader->comm);

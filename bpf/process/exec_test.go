@@ -6,6 +6,7 @@ package process_test
 
 import (
 	"bytes"
+	"debug/elf"
 	"io"
 	"os"
 	"os/exec"
@@ -158,6 +159,23 @@ func TestKernelProcessPathsAreCut(t *testing.T) {
 	require.True(t, e.PathTruncated)
 	require.True(t, strings.HasSuffix(filepath.Join(many, "true"), e.Path), e.Path)
 	require.Equal(t, "true", e.Name)
+}
+
+// A file that is a mount point itself has the mount point's name, not that of the file behind it.
+func TestKernelProcessExecOfMountedFile(t *testing.T) {
+	p, group := execProbe(t, nil)
+	dir := t.TempDir()
+	behind, point := filepath.Join(dir, "ab"), filepath.Join(dir, "run-me")
+	copyProgram(t, "/bin/true", behind)
+	require.NoError(t, os.WriteFile(point, nil, 0o755))
+	cmd := group.command("/bin/sh", "-c", `mount --bind "$1" "$2" && exec "$2"`, "sh", behind, point)
+	cmd.SysProcAttr.Cloneflags = unix.CLONE_NEWNS
+	cmd.SysProcAttr.Unshareflags = unix.CLONE_NEWNS // makes all mounts private first
+	require.Zero(t, finish(t, cmd).ExitCode())
+	execs := p.execs()
+	last := execs[len(execs)-1]
+	require.Equal(t, point, last.Path)
+	require.Equal(t, "run-me", last.Name)
 }
 
 // Two mount namespaces call the same file by different names; /proc shows the process's own.
@@ -325,9 +343,15 @@ func mount(t *testing.T, source, target, kind string, flags uintptr) {
 	t.Cleanup(func() { require.NoError(t, unix.Unmount(target, unix.MNT_DETACH)) })
 }
 
-// libraries copies what a program is linked to into another root directory.
+// libraries copies what a program is linked to, if it is linked dynamically, into another root directory.
 func libraries(t *testing.T, root, program string) {
 	t.Helper()
+	file, err := elf.Open(program)
+	require.NoError(t, err)
+	defer file.Close()
+	if file.Section(".interp") == nil {
+		return
+	}
 	out, err := exec.Command("ldd", program).Output()
 	require.NoError(t, err)
 	for _, word := range strings.Fields(string(out)) {

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
 	"github.com/stretchr/testify/require"
@@ -29,6 +30,39 @@ const (
 
 // Flags of enum event_filter.
 const filterCgroup = 1 << 2
+
+// arguments is how many arguments a tracepoint has in the running kernel.
+func arguments(t *testing.T, tracepoint string) int {
+	t.Helper()
+	types, err := btf.LoadKernelSpec()
+	require.NoError(t, err)
+	var function *btf.Typedef
+	require.NoError(t, types.TypeByName("btf_trace_"+tracepoint, &function))
+	pointer, ok := function.Type.(*btf.Pointer)
+	require.True(t, ok)
+	proto, ok := pointer.Target.(*btf.FuncProto)
+	require.True(t, ok)
+	return len(proto.Params) - 1 // the first is the attachment's
+}
+
+// exitPrograms are the ways to see a process's end once of which this kernel is capable, the best one first. The second is that of
+// older kernels, and works on all.
+func exitPrograms(t *testing.T) []string {
+	t.Helper()
+	if arguments(t, "sched_process_exit") < 2 {
+		return []string{"process_exit_counted"}
+	}
+	return []string{"process_exit", "process_exit_counted"}
+}
+
+// oomPrograms see a victim.
+func oomPrograms(t *testing.T) []string {
+	t.Helper()
+	if arguments(t, "mark_victim") < 2 {
+		return []string{"oom_kill_marked", "oom_kill_exit"}
+	}
+	return []string{"oom_kill"}
+}
 
 // eventConfig is struct event_config.
 type eventConfig struct {

@@ -162,7 +162,8 @@ SWAPPED_MAP(exec_failures, HASH, struct exec_failure_key, struct process_count, 
  */
 struct exec_scratch {
 	struct exec_event event;
-	u8 data[2 * PATH_ROOM + ARGS_SIZE_MAX];
+	u8 data[2 * PATH_ROOM + ARGS_SIZE_MAX]; /* follows the event in the record */
+	u16 directory_name;
 };
 
 struct {
@@ -176,16 +177,17 @@ static __always_inline void process_info_read(struct task_struct *task, struct p
 {
 	struct task_struct *leader = task->group_leader;
 	struct pid *pid = leader->thread_pid;
-	/* At most MAX_PID_NS_LEVEL, 32: the verifier of Linux 6.1 wants a bound. */
-	u32 level = pid->level & 63;
+	u32 number = pid->level * bpf_core_type_size(struct upid);
 
+	/* Verifiers up to that of Linux 6.1 want a bound: MAX_PID_NS_LEVEL is 32, and a struct upid has 16 bytes. */
+	barrier_var(number);
+	number &= 1023;
 	info->start = leader->start_boottime;
 	info->cgroup = task_cgroup_id(task);
 	info->pid = task->tgid;
 	info->vpid = 0;
 	bpf_probe_read_kernel(&info->vpid, sizeof(info->vpid),
-			      (void *)pid + bpf_core_field_offset(struct pid, numbers) +
-				      level * bpf_core_type_size(struct upid) +
+			      (void *)pid + bpf_core_field_offset(struct pid, numbers) + number +
 				      bpf_core_field_offset(struct upid, nr));
 	info->parent_pid = task->real_parent->tgid;
 	info->uid = task->real_cred->euid.val;
@@ -222,16 +224,15 @@ int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_b
 	event->memfd = dentry_is_memfd(dentry);
 	event->deleted = !event->memfd && dentry_is_deleted(dentry);
 	path_read(scratch->data, dentry, BPF_CORE_READ(bprm, file, f_path.mnt), &event->path.length,
-		  &event->path_truncated);
+		  &event->name.length, &event->path_truncated);
 	event->path.offset = sizeof(*event);
 	event->name.offset = sizeof(*event);
-	event->name.length = BPF_CORE_READ(dentry, d_name.len) & PATH_NAME_MAX;
 
 	offset = event->path.length;
 	if (offset > PATH_ROOM)
 		offset = PATH_ROOM; /* never, but the verifier can not know */
 	path_read(scratch->data + offset, BPF_CORE_READ(task, fs, pwd.dentry), BPF_CORE_READ(task, fs, pwd.mnt),
-		  &event->directory.length, &event->directory_truncated);
+		  &event->directory.length, &scratch->directory_name, &event->directory_truncated);
 	event->directory.offset = sizeof(*event) + offset;
 	offset += event->directory.length;
 
@@ -452,7 +453,7 @@ int BPF_PROG(process_exit_counted, struct task_struct *task)
 		return 0;
 	key.start = task->group_leader->start_boottime;
 	key.pid = task->tgid;
-	if (bpf_map_update_elem(&exited, &key, &seen, BPF_NOEXIST))
+	if (bpf_map_update_elem(&exited, &key, &seen, BPF_NOEXIST) == -EEXIST)
 		return 0;
 	process_exited(task);
 	return 0;
@@ -562,11 +563,26 @@ static __always_inline u64 mm_resident(void *mm)
 	return pages > 0 ? pages * page_size : 0;
 }
 
+/* Victims that were told of. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct process_exit_key);
+	__type(value, u8);
+} oom_told SEC(".maps");
+
 static __always_inline void oom_killed(struct task_struct *task, u64 at)
 {
+	struct process_exit_key key = {};
 	struct oom_kill_event *event;
+	u8 told = 1;
 	u64 now;
 
+	/* Threads are marked, each that asks for memory while the process dies. */
+	key.start = task->group_leader->start_boottime;
+	key.pid = task->tgid;
+	if (bpf_map_update_elem(&oom_told, &key, &told, BPF_NOEXIST) == -EEXIST)
+		return;
 	if (!event_begin(EVENT_OOM_KILL, task, &now))
 		return;
 	event = event_reserve(EVENT_OOM_KILL, struct oom_kill_event, at ? at : now);
@@ -580,8 +596,8 @@ static __always_inline void oom_killed(struct task_struct *task, u64 at)
 }
 
 /*
- * Sees each victim that gets access to the reserves, once: a flag of the task
- * guards it. One that was already exiting is among them. Misses processes that
+ * Sees each thread of a victim that gets access to the reserves, of which the
+ * first is told. One that was already exiting is among them. Misses processes that
  * share the victim's memory and die with it; their exit says SIGKILL.
  */
 SEC("tp_btf/mark_victim")

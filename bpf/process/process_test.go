@@ -20,12 +20,9 @@ import (
 	"github.com/ebpfreceiver/ebpfreceiver/test/kernel"
 )
 
-// exitPrograms are the ways to see a process's end once. The second is that of older kernels, and works on all.
-var exitPrograms = []string{"process_exit", "process_exit_counted"}
-
 func TestKernelProcessCountsAreExact(t *testing.T) {
 	kernel.NeedRoot(t)
-	for _, exit := range exitPrograms {
+	for _, exit := range exitPrograms(t) {
 		t.Run(exit, func(t *testing.T) {
 			const n = 1000
 			group := newCgroup(t)
@@ -79,7 +76,7 @@ func TestKernelProcessCountsAreExact(t *testing.T) {
 func TestKernelProcessExitStatus(t *testing.T) {
 	kernel.NeedRoot(t)
 	group := newCgroup(t)
-	p := loadProcess(t, processOptions{Programs: []string{"process_exit"}, Events: []uint32{eventExit}, Cgroup: group})
+	p := loadProcess(t, processOptions{Programs: exitPrograms(t)[:1], Events: []uint32{eventExit}, Cgroup: group})
 	exitOf := func(state *os.ProcessState) exitEvent {
 		t.Helper()
 		exits := decodeAll[exitEvent](t, p.drain()[eventExit])
@@ -145,7 +142,7 @@ func TestKernelProcessUsage(t *testing.T) {
 	// After the record the kernel still has to free the process's memory. Before it, other threads may be in the middle of
 	// what they do to end; and time that the host of a virtual machine took is not known to be taken until the next tick.
 	const slack = 20 * time.Millisecond
-	for _, exit := range exitPrograms {
+	for _, exit := range exitPrograms(t) {
 		for _, mode := range []string{"burn", "threads", "leader_first"} {
 			t.Run(exit+"/"+mode, func(t *testing.T) {
 				group := newCgroup(t)
@@ -179,7 +176,7 @@ func TestKernelProcessUsageOfShortOnes(t *testing.T) {
 	kernel.NeedRoot(t)
 	group := newCgroup(t)
 	p := loadProcess(t, processOptions{
-		Programs: []string{"process_exit", "scheduler_clock_read"}, Events: []uint32{eventExit}, Cgroup: group,
+		Programs: []string{exitPrograms(t)[0], "scheduler_clock_read"}, Events: []uint32{eventExit}, Cgroup: group,
 	})
 	var total, got time.Duration
 	for range 300 {
@@ -201,7 +198,7 @@ func TestKernelProcessExecFromThread(t *testing.T) {
 	kernel.NeedRoot(t)
 	group := newCgroup(t)
 	p := loadProcess(t, processOptions{
-		Programs: []string{"process_exec", "process_exit"}, Events: []uint32{eventExec, eventExit}, Cgroup: group,
+		Programs: []string{"process_exec", exitPrograms(t)[0]}, Events: []uint32{eventExec, eventExit}, Cgroup: group,
 	})
 	state := finish(t, group.child(t, "exec_from_thread"))
 	require.Zero(t, state.ExitCode())
@@ -262,7 +259,7 @@ func TestKernelProcessFullRing(t *testing.T) {
 	const n = 200
 	group := newCgroup(t)
 	p := loadProcess(t, processOptions{
-		Programs: []string{"process_exec", "process_exit"}, Events: []uint32{eventExec, eventExit}, Cgroup: group,
+		Programs: []string{"process_exec", exitPrograms(t)[0]}, Events: []uint32{eventExec, eventExit}, Cgroup: group,
 		RingSize: uint32(os.Getpagesize()),
 	})
 	for range n {

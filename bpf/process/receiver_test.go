@@ -173,3 +173,25 @@ func createdAt(t *testing.T, pid int) time.Time {
 	require.NoError(t, unix.ClockGettime(unix.CLOCK_BOOTTIME, &boot))
 	return time.Now().Add(time.Duration(ticks)*10*time.Millisecond - time.Duration(boot.Nano()))
 }
+
+// A filter of commands looks at the process's name, whichever of its threads the event is of.
+func TestKernelProcessFilterOfCommands(t *testing.T) {
+	kernel.NeedRoot(t)
+	group := newCgroup(t)
+	comm, err := os.ReadFile("/proc/self/comm")
+	require.NoError(t, err)
+	r := kernel.Start(t, fmt.Sprintf(`
+probes:
+  process:
+    events:
+      ebpf.process.exec: { enabled: false }
+      ebpf.process.exit: { filter: { cgroups: [%q], commands: [%q] } }
+`, group.Path, strings.TrimSpace(string(comm))))
+	const n = 10
+	for range n {
+		require.Equal(t, 5, finish(t, group.child(t, "leader_first")).ExitCode())
+		require.Zero(t, finish(t, group.command("/bin/true")).ExitCode())
+	}
+	r.Stop()
+	require.Len(t, logsOf(r, "ebpf.process.exit"), n)
+}

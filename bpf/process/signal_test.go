@@ -45,6 +45,10 @@ func TestKernelProcessSignals(t *testing.T) {
 	require.Empty(t, signals())
 	require.NoError(t, unix.Kill(int(pid), unix.SIGCONT))
 	require.NoError(t, unix.Kill(int(pid), unix.SIGSTOP))
+	var status unix.WaitStatus // until it has stopped: before, the next one would kill it at once
+	_, err := unix.Wait4(int(pid), &status, unix.WUNTRACED, nil)
+	require.NoError(t, err)
+	require.True(t, status.Stopped())
 	require.NoError(t, unix.Kill(int(pid), unix.SIGUSR1))
 	require.NoError(t, unix.Kill(int(pid), unix.SIGUSR1)) // still pending: the process is stopped
 	require.NoError(t, unix.Kill(int(pid), unix.SIGKILL))
@@ -146,7 +150,7 @@ func TestKernelProcessOOMKill(t *testing.T) {
 	require.NoError(t, unix.Stat(path, &stat))
 	group := &cgroup{ID: stat.Ino}
 	p := loadProcess(t, processOptions{
-		Programs: []string{"oom_kill", "process_exit"}, Events: []uint32{eventOOMKill, eventExit}, Cgroup: group,
+		Programs: append(oomPrograms(t), exitPrograms(t)[0]), Events: []uint32{eventOOMKill, eventExit}, Cgroup: group,
 		Variables: map[string]any{"cgroup_controller": controller},
 	})
 	v2 := newCgroup(t)

@@ -17,9 +17,9 @@ import (
 
 // Requirement is a parsed requirement of a probe's program.
 type Requirement struct {
-	// Kind is field, func, args, map or config.
+	// Kind is field, func, args, map, config or namespace.
 	Kind string
-	// Name is the struct, function, tracepoint, map type or build option.
+	// Name is the struct, function, tracepoint, map type, build option or kind of namespace.
 	Name string
 	// Field is the dotted path in the struct, of a field requirement.
 	Field string
@@ -36,6 +36,7 @@ type Requirement struct {
 //	args/TRACEPOINT:N=S   argument N of the typed tracepoint, counted from 0, points at struct S
 //	map/TYPE              the map type, as in BPF_MAP_TYPE_TYPE; case does not matter
 //	config/NAME           the build option is y or m
+//	namespace/KIND        this process is in the initial namespace of that kind: cgroup, ipc, pid, user or uts
 func ParseRequirement(text string) (Requirement, error) {
 	malformed := func(want string) (Requirement, error) {
 		return Requirement{}, fmt.Errorf("malformed requirement %q: want %s", text, want)
@@ -43,10 +44,14 @@ func ParseRequirement(text string) (Requirement, error) {
 	kind, rest, ok := strings.Cut(text, "/")
 	r := Requirement{Kind: kind, Name: rest}
 	if !ok || rest == "" {
-		return malformed("field/STRUCT.FIELD, func/NAME, args/TRACEPOINT:N, args/TRACEPOINT:N=STRUCT, map/TYPE or config/NAME")
+		return malformed("field/STRUCT.FIELD, func/NAME, args/TRACEPOINT:N, args/TRACEPOINT:N=STRUCT, map/TYPE, config/NAME or namespace/KIND")
 	}
 	switch kind {
 	case "func":
+	case "namespace":
+		if _, ok := initialNamespaces[rest]; !ok {
+			return malformed("namespace/KIND with cgroup, ipc, pid, user or uts")
+		}
 	case "config":
 		r.Name = strings.TrimPrefix(rest, "CONFIG_")
 	case "map":
@@ -72,7 +77,7 @@ func ParseRequirement(text string) (Requirement, error) {
 		}
 		r.Arg, r.Struct = int(n), target
 	default:
-		return malformed("field/, func/, args/, map/ or config/")
+		return malformed("field/, func/, args/, map/, config/ or namespace/")
 	}
 	return r, nil
 }
@@ -94,6 +99,8 @@ func (k *Kernel) Require(text string) error {
 			return k.haveArgs(r)
 		case "map":
 			return k.haveMap(mapTypes()[mapTypeName(r.Name)])
+		case "namespace":
+			return k.haveNamespace(r.Name)
 		default:
 			return k.haveConfig(r.Name)
 		}

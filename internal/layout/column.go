@@ -20,6 +20,7 @@ type Sink interface {
 	PutDouble(key string, value float64)
 	PutBool(key string, value bool)
 	PutBytes(key string, value []byte)
+	// PutStrs may keep the strings, and not the slice.
 	PutStrs(key string, values []string)
 }
 
@@ -51,7 +52,7 @@ const (
 	Container
 )
 
-// Column is a field of a key or a record, with the way to decode it.
+// Column is a field of a key or a record, with the way to decode it. It serves one goroutine at a time.
 type Column struct {
 	// Name is the attribute's.
 	Name string

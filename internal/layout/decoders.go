@@ -3,6 +3,7 @@
 package layout
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -13,7 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
+	"unicode/utf8"
 
 	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sys/unix"
@@ -284,14 +285,20 @@ func buildBytes(c *Column, f Field, _ Options) error {
 
 // text is bytes as a valid UTF-8 string, which protobuf insists on.
 func text(b []byte) string {
-	return strings.ToValidUTF8(string(b), "\uFFFD")
+	return valid(string(b))
+}
+
+// valid replaces what is no UTF-8. Nearly always there is nothing, which is found out much faster than it is replaced.
+func valid(s string) string {
+	if utf8.ValidString(s) {
+		return s
+	}
+	return strings.ToValidUTF8(s, "\uFFFD")
 }
 
 func cut(b []byte) []byte {
-	for i, v := range b {
-		if v == 0 {
-			return b[:i]
-		}
+	if i := bytes.IndexByte(b, 0); i >= 0 {
+		return b[:i]
 	}
 	return b
 }
@@ -313,18 +320,20 @@ func buildString(c *Column, f Field, o Options) error {
 // buildStrings is for strings that end with a 0 each, as /proc/PID/cmdline has them.
 func buildStrings(c *Column, f Field, o Options) error {
 	get := contents(f)
+	var list []string // kept from record to record
 	c.decode = func(dst Sink, name string, raw, record []byte) {
 		s := strings.TrimSuffix(text(get(raw, record)), "\x00")
 		if s == "" && c.omitZero {
 			return
 		}
-		list := strings.Split(s, "\x00")
-		if len(o.Redact) > 0 {
-			for i, v := range list {
-				list[i] = o.redact(v)
-			}
+		list = list[:0]
+		for more := true; more; {
+			var v string
+			v, s, more = strings.Cut(s, "\x00")
+			list = append(list, o.redact(v))
 		}
 		dst.PutStrs(name, list)
+		clear(list)
 	}
 	return nil
 }
@@ -346,7 +355,8 @@ func buildPath(c *Column, f Field, o Options) error {
 }
 
 func joinPath(b []byte) string {
-	out := make([]byte, 0, len(b)+1)
+	var out strings.Builder
+	out.Grow(len(b) + 1)
 	for end := len(b); end > 0; {
 		if b[end-1] == 0 {
 			end--
@@ -354,15 +364,12 @@ func joinPath(b []byte) string {
 				break
 			}
 		}
-		start := end
-		for start > 0 && b[start-1] != 0 {
-			start--
-		}
-		out = append(out, '/')
-		out = append(out, b[start:end]...)
+		start := bytes.LastIndexByte(b[:end], 0) + 1
+		out.WriteByte('/')
+		out.Write(b[start:end])
 		end = start
 	}
-	return text(out)
+	return valid(out.String())
 }
 
 // processKey is the layout of struct process_key in bpf/include/task.h.
@@ -403,8 +410,9 @@ func buildTime(c *Column, f Field, o Options) error {
 	if o.Names == nil {
 		return errNoNames
 	}
+	var formatter rfc3339
 	c.decode = func(dst Sink, name string, raw, _ []byte) {
-		dst.PutStr(name, o.Names.Wall(binary.NativeEndian.Uint64(raw)).UTC().Format(time.RFC3339Nano))
+		dst.PutStr(name, formatter.format(o.Names.Wall(binary.NativeEndian.Uint64(raw))))
 	}
 	return nil
 }

@@ -47,7 +47,7 @@ type FilterConfig struct {
 	PIDs []uint32 `mapstructure:"pids"`
 	// UIDs are real user ids, in the initial user namespace.
 	UIDs []uint32 `mapstructure:"uids"`
-	// Commands are the names of threads, at most 15 bytes each.
+	// Commands are the names of processes (of their main threads), at most 15 bytes each.
 	Commands []string `mapstructure:"commands"`
 	// Cgroups are paths below the cgroup file system's root: "/system.slice/cron.service".
 	Cgroups []string `mapstructure:"cgroups"`

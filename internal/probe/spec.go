@@ -57,7 +57,7 @@ type Candidate struct {
 	// helper types and hooks are found out without being listed):
 	// "field/STRUCT.FIELD" (in the kernel's BTF), "func/NAME", "args/TRACEPOINT:N" (a typed tracepoint
 	// with exactly N arguments), "args/TRACEPOINT:N=STRUCT" (whose argument N, from 0, points at STRUCT),
-	// "map/TYPE", "config/NAME".
+	// "map/TYPE", "config/NAME", "namespace/KIND" (this process is in the initial one: "namespace/pid").
 	Requires []string `yaml:"requires"`
 }
 

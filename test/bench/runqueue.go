@@ -7,7 +7,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"strings"
 	"time"
@@ -67,7 +66,6 @@ func (r *run) besideRunqlat(ctx context.Context, what, config string, bar float6
 		if err != nil {
 			return err
 		}
-		fmt.Fprintln(os.Stderr, i%2 == 0, got)
 		our, their := find(got.ours, "switch_"), find(got.theirs, "sched_switch")
 		ours, theirs = append(ours, our.perRun()), append(theirs, their.perRun())
 		ratios = append(ratios, our.perRun()/their.perRun())
@@ -136,7 +134,11 @@ func (r *run) schedulingRound(ctx context.Context, config string, oursFirst bool
 		return got, err
 	}
 	defer closePrograms(own)
+	// This process also holds what it looks at, and the empty one.
 	delete(own, "empty")
+	for name := range other.programs {
+		delete(own, name)
+	}
 
 	load, err := r.startChild(ctx, "schedule")
 	if err != nil {

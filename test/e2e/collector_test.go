@@ -8,10 +8,12 @@ import (
 	"bufio"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -71,13 +73,16 @@ func sharedBinary(t *testing.T) string {
 	return path
 }
 
-// freePort is one that nobody listened on a moment ago.
+// freePort is one that nobody listens on, below those that the kernel gives to whoever asks for any.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	for {
+		port := 10_000 + rand.IntN(22_000)
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			require.NoError(t, l.Close())
+			return port
+		}
+	}
 }
 
 // collector is one that runs.
@@ -91,13 +96,20 @@ type collector struct {
 	grown chan struct{} // closed at the next line
 }
 
-// start runs a Collector and waits until it is ready. change may alter the command.
-func start(t *testing.T, config string, change ...func(*exec.Cmd)) *collector {
+// start runs a Collector and waits until it is ready.
+func start(t *testing.T, config string) *collector {
 	t.Helper()
-	c := &collector{t: t, cmd: exec.Command(binary, "--config", config), done: make(chan struct{}), grown: make(chan struct{})}
-	for _, f := range change {
-		f(c.cmd)
-	}
+	return startAs(t, nil, binary, config)
+}
+
+// startAs runs one with other rights; nil are the test's.
+func startAs(t *testing.T, rights *syscall.SysProcAttr, path, config string) *collector {
+	t.Helper()
+	// Interrupts are ignored until the Collector asks for them: this shows when it listens to signals, which is after it
+	// says that it is ready.
+	cmd := exec.Command("/bin/sh", "-c", `trap "" INT; exec "$0" "$@"`, path, "--config", config)
+	cmd.SysProcAttr = rights
+	c := &collector{t: t, cmd: cmd, done: make(chan struct{}), grown: make(chan struct{})}
 	out, err := c.cmd.StderrPipe()
 	require.NoError(t, err)
 	require.NoError(t, c.cmd.Start())
@@ -122,17 +134,28 @@ func start(t *testing.T, config string, change ...func(*exec.Cmd)) *collector {
 		close(c.done)
 	}()
 	c.await(ready, 1)
+	require.Eventually(t, c.listens, patience, time.Millisecond)
 	return c
 }
 
-// as runs a command as a user without rights, but for the capabilities named.
-func as(user int, capabilities ...uintptr) func(*exec.Cmd) {
-	return func(cmd *exec.Cmd) {
-		cmd.SysProcAttr = &syscall.SysProcAttr{
-			Credential:  &syscall.Credential{Uid: uint32(user), Gid: uint32(user)},
-			AmbientCaps: capabilities,
-		}
-	}
+// listens tells whether the Collector handles signals.
+func (c *collector) listens() bool {
+	_, ignored, _ := strings.Cut(c.status(), "\nSigIgn:\t")
+	mask, err := strconv.ParseUint(ignored[:16], 16, 64)
+	require.NoError(c.t, err)
+	return mask&(1<<(syscall.SIGINT-1)) == 0
+}
+
+// status is what proc_pid_status(5) says of the Collector.
+func (c *collector) status() string {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.cmd.Process.Pid))
+	require.NoError(c.t, err)
+	return string(b)
+}
+
+// unprivileged are the rights of nobody, and the capabilities named.
+func unprivileged(capabilities ...uintptr) *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}, AmbientCaps: capabilities}
 }
 
 // log has the lines so far.
@@ -140,6 +163,17 @@ func (c *collector) log() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return append([]string(nil), c.lines...)
+}
+
+// complaints are the warnings and errors so far.
+func (c *collector) complaints() []string {
+	var found []string
+	for _, line := range c.log() {
+		if level := strings.SplitN(line, "\t", 3); len(level) < 2 || level[1] != "info" {
+			found = append(found, line)
+		}
+	}
+	return found
 }
 
 // await waits until a text was logged n times, and returns the last of these lines.

@@ -21,6 +21,7 @@ type setup struct {
 	Dir      string
 	Cgroup   string
 	Interval string
+	RootPath string
 	Probes   []string
 	// Prometheus and Telemetry are ports, of the metrics and of the Collector's own.
 	Prometheus, Telemetry int
@@ -40,6 +41,7 @@ receivers:
   ebpf:
     collection_interval: {{ .Interval }}
     cgroup_hierarchy: v2
+    root_path: "{{ .RootPath }}"
     probes:
     {{- range .Probes }}
       {{- if eq . "cpu" }}

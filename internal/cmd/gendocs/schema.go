@@ -268,7 +268,7 @@ func filterSchema() node {
 	return mapping(map[string]node{
 		"pids":     list(integer(1, 1<<31-1)).with("description", "Processes, in the initial pid namespace."),
 		"uids":     list(integer(0, 1<<32-1)).with("description", "Real user ids, in the initial user namespace."),
-		"commands": list(node{"type": "string", "minLength": 1}).with("description", "Names of threads, at most 15 bytes each."),
+		"commands": list(node{"type": "string", "minLength": 1}).with("description", "Names of processes (of their main threads), at most 15 bytes each."),
 		"cgroups": list(text("^/")).
 			with("description", "Cgroups by their paths below the cgroup file system's root; those below them are included."),
 	}).with("description", "An occurrence passes when each list that is not empty has a match.")

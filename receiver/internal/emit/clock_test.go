@@ -18,11 +18,11 @@ import (
 	"github.com/ebpfreceiver/ebpfreceiver/internal/probe"
 )
 
-// hostOnly knows no containers.
-type hostOnly struct{}
+// noContainers knows no containers.
+type noContainers struct{}
 
-func (hostOnly) Resource(uint64) Resource             { return Resource{} }
-func (hostOnly) Describe(Resource, pcommon.Resource) {}
+func (noContainers) Resource(uint64) Resource            { return Resource{} }
+func (noContainers) Describe(Resource, pcommon.Resource) {}
 
 // A wall clock that is set, forwards and back, ends no interval before it starts, and costs no growth.
 func TestKernelTheClockIsSet(t *testing.T) {
@@ -43,7 +43,7 @@ func TestKernelTheClockIsSet(t *testing.T) {
 			require.NoError(t, err)
 			t.Cleanup(func() { assert.NoError(t, p.Close()) })
 			now := time.Now()
-			m := NewMetrics(Options{Identity: hostOnly{}, Delta: delta, TTL: time.Hour}, now)
+			m := NewMetrics(Options{Identity: noContainers{}, Delta: delta, TTL: time.Hour}, now)
 			table, err := NewTable(m, p.Tables[0], p, time.Hour)
 			require.NoError(t, err)
 			require.NoError(t, p.Attach())

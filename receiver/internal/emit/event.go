@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -36,6 +37,7 @@ type event struct {
 	columns   []layout.Column
 	container *layout.Column
 	body      []part
+	room      int // the most attributes that a record has had
 }
 
 // part of a body: literal text, or an attribute's value.
@@ -57,6 +59,7 @@ type Logs struct {
 	options LogsOptions
 	events  map[uint32]*event
 	sink    attributes
+	body    []byte // room for putting one together
 
 	logs     plog.Logs
 	scopes   map[Resource]plog.LogRecordSlice
@@ -175,35 +178,42 @@ func (l *Logs) Add(raw []byte) error {
 	r.SetSeverityNumber(e.severity)
 	r.SetSeverityText(e.text)
 	attrs := r.Attributes()
-	attrs.EnsureCapacity(len(e.columns) + 1)
+	attrs.EnsureCapacity(e.room)
 	l.sink.m = attrs
 	for i := range e.columns {
 		// A column ends within the fixed part, which is there.
 		_ = e.columns[i].Append(&l.sink, raw)
 	}
+	e.room = max(e.room, attrs.Len())
 	if len(e.body) > 0 {
-		r.Body().SetStr(body(e.body, attrs))
+		r.Body().SetStr(l.bodyOf(e.body, attrs))
 	}
 	l.n++
 	l.byEvent[e.name]++
 	return nil
 }
 
-func body(parts []part, attrs pcommon.Map) string {
+func (l *Logs) bodyOf(parts []part, attrs pcommon.Map) string {
 	if len(parts) == 1 && !parts[0].attribute {
 		return parts[0].text
 	}
-	var s strings.Builder
+	s := l.body[:0]
 	for _, p := range parts {
 		if !p.attribute {
-			s.WriteString(p.text)
+			s = append(s, p.text...)
 			continue
 		}
-		if v, ok := attrs.Get(p.text); ok {
-			s.WriteString(v.AsString())
+		v, ok := attrs.Get(p.text)
+		switch {
+		case !ok:
+		case v.Type() == pcommon.ValueTypeInt: // without an allocation
+			s = strconv.AppendInt(s, v.Int(), 10)
+		default:
+			s = append(s, v.AsString()...)
 		}
 	}
-	return s.String()
+	l.body = s
+	return string(s)
 }
 
 // records is where the log records of a record's resource go.

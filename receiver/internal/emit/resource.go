@@ -27,6 +27,8 @@ type Identity interface {
 type resource struct {
 	Resource
 
+	// id is a number that no other resource had or will have.
+	id   uint64
 	used time.Time
 	// scope is where this tick's metrics of the resource go, once tick is the current one.
 	scope pmetric.ScopeMetrics
@@ -37,6 +39,7 @@ type resource struct {
 type resources struct {
 	byValue map[Resource]*resource
 	ttl     time.Duration
+	last    uint64 // id
 }
 
 func newResources(ttl time.Duration) *resources {
@@ -46,7 +49,8 @@ func newResources(ttl time.Duration) *resources {
 func (r *resources) get(v Resource, now time.Time) *resource {
 	res, ok := r.byValue[v]
 	if !ok {
-		res = &resource{Resource: v}
+		r.last++
+		res = &resource{Resource: v, id: r.last}
 		r.byValue[v] = res
 	}
 	res.used = now

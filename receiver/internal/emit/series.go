@@ -12,6 +12,7 @@ import (
 
 // series is one time series: its identity, and the index of its values in the set.
 type series struct {
+	// id is what layout columns give as the identity, and then the resource's id.
 	id       string
 	resource *resource
 	// attributes as decoded from the key that was seen first.
@@ -21,17 +22,11 @@ type series struct {
 	touched time.Time
 }
 
-// seriesKey is what a series is found by; id is what layout columns give as the identity.
-type seriesKey struct {
-	resource *resource
-	id       string
-}
-
 // seriesSet are the series of one metric. Values lie side by side in flat slices, width numbers a series (the metric's
 // points, or the slots and the sum of its histogram), so that a tick touches few cache lines and the garbage collector
 // sees few pointers.
 type seriesSet struct {
-	byKey map[seriesKey]int
+	byKey map[string]int
 	list  []series
 	width int
 	// total is what was counted so far, sent what of it went out as deltas.
@@ -41,7 +36,7 @@ type seriesSet struct {
 }
 
 func newSeriesSet(m *metric, limit int) *seriesSet {
-	s := &seriesSet{byKey: make(map[seriesKey]int), width: len(m.points), limit: limit, overflow: -1}
+	s := &seriesSet{byKey: make(map[string]int), width: len(m.points), limit: limit, overflow: -1}
 	if m.bounds != nil {
 		s.width = m.hist.N + 1
 	}
@@ -64,7 +59,7 @@ func (s *seriesSet) add(v series) int {
 // find returns the index of a row's series, which it makes of key when there is none yet. Over the limit it is the
 // overflow series.
 func (s *seriesSet) find(m *metric, r *resource, id, key []byte, sink *attributes, start pcommon.Timestamp, host *resource) int {
-	if i, ok := s.byKey[seriesKey{r, string(id)}]; ok {
+	if i, ok := s.byKey[string(id)]; ok {
 		return i
 	}
 	if len(s.byKey) >= s.limit {
@@ -75,7 +70,7 @@ func (s *seriesSet) find(m *metric, r *resource, id, key []byte, sink *attribute
 	sink.m = v.attributes
 	m.attributes(sink, key)
 	i := s.add(v)
-	s.byKey[seriesKey{r, v.id}] = i
+	s.byKey[v.id] = i
 	return i
 }
 
@@ -145,7 +140,7 @@ func (s *seriesSet) expire(before time.Time) {
 // remove puts the last series into the place of one.
 func (s *seriesSet) remove(i int) {
 	last := len(s.list) - 1
-	delete(s.byKey, seriesKey{s.list[i].resource, s.list[i].id})
+	delete(s.byKey, s.list[i].id)
 	if i != last {
 		s.list[i] = s.list[last]
 		copy(s.values(i), s.values(last))
@@ -153,7 +148,7 @@ func (s *seriesSet) remove(i int) {
 		if last == s.overflow {
 			s.overflow = i
 		} else {
-			s.byKey[seriesKey{s.list[i].resource, s.list[i].id}] = i
+			s.byKey[s.list[i].id] = i
 		}
 	}
 	s.list[last] = series{}

@@ -4,6 +4,7 @@ package emit
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"slices"
@@ -209,8 +210,9 @@ func (t *Table) collect(m *metric, s *seriesSet, rows snapshot.Rows, now time.Ti
 			i = s.overflowed(host, start)
 		} else {
 			key := rows.Key(n)
-			t.id = m.identity(t.id[:0], key)
-			i = s.find(m, t.resource(m, key, now), t.id, key, &t.sink, start, host)
+			r := t.resource(m, key, now)
+			t.id = binary.NativeEndian.AppendUint64(m.identity(t.id[:0], key), r.id)
+			i = s.find(m, r, t.id, key, &t.sink, start, host)
 		}
 		if s.accumulate(m, i, value) {
 			s.list[i].touched = now

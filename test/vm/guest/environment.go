@@ -35,8 +35,32 @@ var (
 	cgroupV2 = mount{"cgroup2", "/sys/fs/cgroup", "cgroup2", "", 0}
 )
 
+// leaveRootfs makes the root a mount that containers can leave: the one that the kernel starts with can not be pivoted away from.
+func leaveRootfs() error {
+	const root = "/newroot"
+	if err := os.Mkdir(root, 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount("/", root, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("bind the root: %w", err)
+	}
+	if err := unix.Chdir(root); err != nil {
+		return err
+	}
+	if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {
+		return fmt.Errorf("move the root: %w", err)
+	}
+	if err := unix.Chroot("."); err != nil {
+		return err
+	}
+	return unix.Chdir("/")
+}
+
 // prepare makes the environment.
 func prepare(environment string) error {
+	if err := leaveRootfs(); err != nil {
+		return err
+	}
 	mounts := append([]mount{}, base...)
 	switch environment {
 	case "":

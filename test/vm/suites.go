@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// environmentPackage has the tests of the reduced environments, which run nowhere else.
+const environmentPackage = "test/vm/environment"
+
+// guestPackage is the program that runs in the guest.
+const guestPackage = "test/vm/guest"
+
+// notInGuests are packages whose tests need what a guest has not: a Collector that was built before.
+var notInGuests = []string{"test/e2e"}
+
+// kernelPackages are those with tests that attach programs, below a root, sorted.
+func kernelPackages(root string) ([]string, error) {
+	found := make(map[string]bool)
+	err := fs.WalkDir(os.DirFS(root), ".", func(file string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if e.IsDir() && (strings.HasPrefix(e.Name(), ".") && file != "." || file == "build") {
+			return fs.SkipDir
+		}
+		if !strings.HasSuffix(file, "_test.go") {
+			return nil
+		}
+		b, err := os.ReadFile(filepath.Join(root, file))
+		if err != nil {
+			return err
+		}
+		if bytes.Contains(b, []byte("\nfunc TestKernel")) {
+			found[path.Dir(file)] = true
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	var packages []string
+	for p := range found {
+		if p != environmentPackage && !slices.Contains(notInGuests, p) {
+			packages = append(packages, p)
+		}
+	}
+	slices.Sort(packages)
+	return packages, nil
+}
+
+// binaries are compiled programs for one architecture.
+type binaries struct{ dir string }
+
+// path of a package's test binary, or of the guest.
+func (b binaries) path(pkg string) string {
+	return filepath.Join(b.dir, strings.ReplaceAll(pkg, "/", "-"))
+}
+
+// build compiles the guest and the test binaries statically, one at a time.
+func build(ctx context.Context, arch string, packages []string, dir string) (binaries, error) {
+	b := binaries{dir: filepath.Join(dir, arch)}
+	if err := os.MkdirAll(b.dir, 0o755); err != nil {
+		return b, err
+	}
+	compile := func(pkg string, args ...string) error {
+		args = append(args, "-trimpath", "-ldflags=-s -w", "-o", b.path(pkg), "./"+pkg)
+		cmd := exec.CommandContext(ctx, "go", args...)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("compile %s: %w\n%s", pkg, err, out)
+		}
+		return nil
+	}
+	if err := compile(guestPackage, "build"); err != nil {
+		return b, err
+	}
+	for _, pkg := range packages {
+		if err := compile(pkg, "test", "-c"); err != nil {
+			return b, err
+		}
+	}
+	return b, nil
+}
