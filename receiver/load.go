@@ -80,11 +80,17 @@ func (r *ebpfReceiver) load(ctx context.Context) (missing, fatal error) {
 		return r.nothing(resolved, append(errs, err))
 	}
 	r.builder = r.newBuilder(resolved)
+	owners := make(map[string]string)
 	for _, p := range resolved {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		err := r.attach(p, env)
+		err := claim(owners, p)
+		if err != nil {
+			r.states[p.Name] = stateFailed
+		} else {
+			err = r.attach(p, env)
+		}
 		if err != nil && p.Required {
 			return nil, err
 		}
@@ -95,6 +101,20 @@ func (r *ebpfReceiver) load(ctx context.Context) (missing, fatal error) {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...), nil
+}
+
+// claim makes a probe the owner of its metrics and events: two that make the same would make the same series.
+func claim(owners map[string]string, p resolvedProbe) error {
+	names := append(slices.Sorted(maps.Keys(p.Settings.Metrics)), slices.Sorted(maps.Keys(p.Settings.Events))...)
+	for _, name := range names {
+		if owner, ok := owners[name]; ok {
+			return fmt.Errorf("probe %s: %s comes from the probe %s already", p.Name, name, owner)
+		}
+	}
+	for _, name := range names {
+		owners[name] = p.Name
+	}
+	return nil
 }
 
 // nothing is the outcome when nothing can be had at all: fatal when a probe was required.

@@ -322,3 +322,13 @@ func TestKernelUserProbeConfiguration(t *testing.T) {
 	require.ErrorContains(t, err, `probes::mine: unknown key "vectors"`)
 	assert.Empty(t, reported)
 }
+
+// One folder under two names would make each series twice.
+func TestKernelUserProbeTwice(t *testing.T) {
+	f := copyFolder(t, softirqsFolder)
+	metrics, reported, err := runProbes(t, map[string]any{"one": map[string]any{"path": f.dir}, "two": map[string]any{"path": f.dir}})
+	require.NoError(t, err)
+	require.Len(t, reported, 1)
+	require.ErrorContains(t, reported[0].Err(), "probe two: ebpf.example.softirqs comes from the probe one already")
+	assert.True(t, metrics["ebpf.example.softirqs"], "the first goes on: %v", metrics)
+}

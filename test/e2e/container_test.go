@@ -20,8 +20,10 @@ func TestKernelInContainer(t *testing.T) {
 	needCollector(t)
 	cgroup := kernel.NewCgroup(t)
 	s := newSetup(t, cgroup)
-	s.RootPath = filepath.Join(s.Dir, "hostfs")
-	require.NoError(t, os.Mkdir(s.RootPath, 0o755))
+	var err error
+	s.RootPath, err = os.MkdirTemp("", "ebpfreceiver-e2e-hostfs-")
+	require.NoError(t, err)
+	t.Cleanup(func() { os.Remove(s.RootPath) }) // and nothing below it
 	script := filepath.Join(s.Dir, "run")
 	write(t, script, `#!/bin/sh -e
 mount --make-rslave /

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"strings"
 	"time"
@@ -93,4 +92,3 @@ func readConsole(r io.Reader, log io.Writer, tell func(outcome.Line)) (done bool
 	}
 }
 
-var _ = os.Stdout

@@ -155,7 +155,7 @@ func (t *Table) Read(ctx context.Context) (int, error) {
 	}
 	for i, m := range t.metrics {
 		m.begin()
-		if t.sets[i] != nil && (m.level() || t.source.Kind() == snapshot.Plain) {
+		if t.sets[i] != nil && t.whole(m) {
 			t.sets[i].reset()
 		}
 	}
@@ -175,7 +175,8 @@ func (t *Table) Read(ctx context.Context) (int, error) {
 		return nil
 	})
 	for i, m := range t.metrics {
-		if t.sets[i] != nil {
+		// A part of a total is less than the total was before: better none for this tick.
+		if t.sets[i] != nil && (err == nil || !t.whole(m)) {
 			t.flush(m, t.sets[i], now)
 		}
 	}
@@ -183,6 +184,11 @@ func (t *Table) Read(ctx context.Context) (int, error) {
 		return n, fmt.Errorf("reading map: %w", err)
 	}
 	return n, nil
+}
+
+// whole tells whether each read brings a metric's totals, rather than what has been added to them.
+func (t *Table) whole(m *metric) bool {
+	return m.level() || t.source.Kind() == snapshot.Plain
 }
 
 func (t *Table) host(now time.Time) *resource {

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// growth is how much more the verifier may have to look at before that is a change for the worse.
+const growth = 1.5
+
+// cells are a document's, by section, row and column.
+type cells map[[3]string]string
+
+// readCells reads the tables of a document.
+func readCells(text string) cells {
+	found := make(cells)
+	var section string
+	var columns []string
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if title, ok := strings.CutPrefix(line, "## "); ok {
+			section, columns = title, nil
+			continue
+		}
+		if !strings.HasPrefix(line, "|") {
+			continue
+		}
+		f := strings.Split(strings.Trim(line, "|"), "|")
+		for i := range f {
+			f[i] = strings.TrimSpace(f[i])
+		}
+		switch {
+		case columns == nil:
+			columns = f
+		case strings.HasPrefix(f[0], "--"):
+		case len(f) == len(columns):
+			for i := 1; i < len(f); i++ {
+				found[[3]string{section, f[0], columns[i]}] = f[i]
+			}
+		}
+	}
+	return found
+}
+
+// worse lists what a document has that is worse than in the one before.
+func worse(before, after string) []string {
+	old, now := readCells(before), readCells(after)
+	var list []string
+	for place, had := range old {
+		if place[0] == "Kernels" {
+			continue // another release is no loss
+		}
+		has, there := now[place]
+		if had != "" && (!there || isWorse(had, has)) {
+			if has == "" {
+				has = "nothing"
+			}
+			list = append(list, fmt.Sprintf("%s, %s, %s: it was %q and is %q", place[0], place[1], place[2], had, has))
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+func isWorse(had, has string) bool {
+	if rank(has) != rank(had) {
+		return rank(has) < rank(had)
+	}
+	before, after := number(had), number(has)
+	if rank(had) == rankTaken {
+		return before > 0 && float64(after) > growth*float64(before)
+	}
+	// Counts of tests: fewer that pass, or more that do not.
+	return after < before || strings.Count(has, "skipped") > strings.Count(had, "skipped") || strings.Contains(has, "failed")
+}
+
+const (
+	rankNothing = iota
+	rankNo
+	rankSpare
+	rankTaken
+)
+
+// rank orders what a cell can say.
+func rank(cell string) int {
+	switch {
+	case cell == "":
+		return rankNothing
+	case strings.HasPrefix(cell, cellNo):
+		return rankNo
+	case strings.HasPrefix(cell, cellTaken):
+		return rankTaken
+	}
+	return rankSpare
+}
+
+// number is the first one in a cell.
+func number(cell string) int {
+	for _, word := range strings.FieldsFunc(cell, func(r rune) bool { return r < '0' || r > '9' }) {
+		n, err := strconv.Atoi(word)
+		if err == nil {
+			return n
+		}
+	}
+	return 0
+}

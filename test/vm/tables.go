@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/vm/outcome"
+)
+
+// table is text in rows and columns, which are kernels.
+type table struct {
+	title   string
+	about   string
+	columns []string
+	rows    []string
+	cells   map[[2]string]string // by row and column
+}
+
+func newTable(title, about string, columns []string) *table {
+	return &table{title: title, about: about, columns: columns, cells: make(map[[2]string]string)}
+}
+
+func (t *table) set(row, column, cell string) {
+	if !slices.Contains(t.rows, row) {
+		t.rows = append(t.rows, row)
+	}
+	t.cells[[2]string{row, column}] = cell
+}
+
+// markdown writes it, columns aligned.
+func (t *table) markdown(out *strings.Builder) {
+	fmt.Fprintf(out, "\n## %s\n", t.title)
+	if t.about != "" {
+		fmt.Fprintf(out, "%s\n", t.about)
+	}
+	out.WriteString("\n")
+	head := append([]string{""}, t.columns...)
+	lines := [][]string{head}
+	for _, row := range t.rows {
+		line := []string{row}
+		for _, column := range t.columns {
+			line = append(line, t.cells[[2]string{row, column}])
+		}
+		lines = append(lines, line)
+	}
+	widths := make([]int, len(head))
+	for _, line := range lines {
+		for i, cell := range line {
+			widths[i] = max(widths[i], len([]rune(cell)))
+		}
+	}
+	for n, line := range lines {
+		for i, cell := range line {
+			fmt.Fprintf(out, "| %s%s ", cell, strings.Repeat(" ", widths[i]-len([]rune(cell))))
+		}
+		out.WriteString("|\n")
+		if n == 0 {
+			for _, width := range widths {
+				fmt.Fprintf(out, "|%s", strings.Repeat("-", width+2))
+			}
+			out.WriteString("|\n")
+		}
+	}
+}
+
+// notes are reasons, each told once and referred to by its number.
+type notes struct{ texts []string }
+
+func (n *notes) mark(text string) string {
+	i := slices.Index(n.texts, text)
+	if i < 0 {
+		i = len(n.texts)
+		n.texts = append(n.texts, text)
+	}
+	return fmt.Sprintf("[%d]", i+1)
+}
+
+// What the cells say.
+const (
+	cellTaken = "✓"
+	cellSpare = "–"
+	cellNo    = "no"
+)
+
+// programTables are one table for each probe.
+func programTables(results []*result, n *notes) []*table {
+	columns := columnsOf(results)
+	tables := make(map[string]*table)
+	var order []string
+	for _, r := range results {
+		for _, p := range r.Programs {
+			t := tables[p.Probe]
+			if t == nil {
+				t = newTable("Probe "+p.Probe, "", columns)
+				tables[p.Probe] = t
+				order = append(order, p.Probe)
+			}
+			t.set(fmt.Sprintf("`%s` `%s`", p.Name, p.Hook), r.Column, programCell(p, n))
+		}
+		for _, m := range r.Missing {
+			if t := tables[m.Probe]; t != nil && m.Name != "" {
+				t.set(fmt.Sprintf("`%s`", m.Name), r.Column, cellNo+" "+n.mark(m.Why))
+			}
+		}
+	}
+	list := make([]*table, 0, len(order))
+	for _, probe := range order {
+		list = append(list, tables[probe])
+	}
+	return list
+}
+
+func programCell(p outcome.Program, n *notes) string {
+	switch {
+	case p.Taken && p.Instructions > 0:
+		return fmt.Sprintf("%s %d", cellTaken, p.Instructions)
+	case p.Taken:
+		return cellTaken
+	case p.Why != "":
+		return cellNo + " " + n.mark(p.Why)
+	}
+	return cellSpare
+}
+
+func columnsOf(results []*result) []string {
+	var columns []string
+	for _, r := range results {
+		if !slices.Contains(columns, r.Column) {
+			columns = append(columns, r.Column)
+		}
+	}
+	return columns
+}
+
+// testTable has each package's tests, counted.
+func testTable(results []*result, n *notes) *table {
+	t := newTable("Tests", "Passed, of all that attach programs; failed and skipped ones where there are some.", columnsOf(results))
+	for _, r := range results {
+		counts := make(map[string]map[string]int)
+		skips := make(map[string][]string)
+		var packages []string
+		for _, test := range r.Tests {
+			if counts[test.Package] == nil {
+				counts[test.Package] = make(map[string]int)
+				packages = append(packages, test.Package)
+			}
+			counts[test.Package][test.Result]++
+			if test.Result == outcome.Skipped {
+				skips[test.Package] = append(skips[test.Package], n.mark(test.Name+": "+reason(test.Output)))
+			}
+		}
+		for _, pkg := range packages {
+			cell := fmt.Sprint(counts[pkg][outcome.Passed])
+			if failed := counts[pkg][outcome.Failed]; failed > 0 {
+				cell += fmt.Sprintf(", %d failed", failed)
+			}
+			if skipped := counts[pkg][outcome.Skipped]; skipped > 0 {
+				cell += fmt.Sprintf(", %d skipped %s", skipped, strings.Join(skips[pkg], " "))
+			}
+			t.set("`"+pkg+"`", r.Column, cell)
+		}
+	}
+	return t
+}
+
+// reason is what a test said when it was skipped, without the place in its source.
+func reason(output string) string {
+	line, _, _ := strings.Cut(output, "\n")
+	if _, text, ok := strings.Cut(line, ".go:"); ok {
+		if _, said, ok := strings.Cut(text, ": "); ok {
+			return said
+		}
+	}
+	return line
+}
+
+// environmentTable has the reduced environments.
+func environmentTable(results []*result) *table {
+	t := newTable("Reduced environments", "What the receiver has to do there is what the tests of `"+environmentPackage+"` say.", columnsOf(results))
+	for _, r := range results {
+		passed, failed := 0, len(r.Errs)
+		for _, test := range r.Tests {
+			switch test.Result {
+			case outcome.Passed:
+				passed++
+			case outcome.Failed:
+				failed++
+			}
+		}
+		cell := fmt.Sprintf("%s %d tests", cellTaken, passed)
+		if failed > 0 || passed == 0 {
+			cell = fmt.Sprintf("%d failed", failed)
+		}
+		t.set(r.Environment, r.Column, cell)
+	}
+	return t
+}
+
+// document is docs/kernels.md.
+func document(results []*result) string {
+	var whole, reduced []*result
+	for _, r := range results {
+		if r.Environment == "" {
+			whole = append(whole, r)
+		} else {
+			reduced = append(reduced, r)
+		}
+	}
+	var out strings.Builder
+	out.WriteString(preamble)
+	kernels := newTable("Kernels", "", []string{"release", "Debian"})
+	for _, r := range whole {
+		kernels.set(r.Column, "release", r.Release)
+		kernels.set(r.Column, "Debian", r.Suite)
+	}
+	kernels.markdown(&out)
+	n := new(notes)
+	for _, t := range programTables(whole, n) {
+		t.markdown(&out)
+	}
+	testTable(whole, n).markdown(&out)
+	if len(reduced) > 0 {
+		environmentTable(reduced).markdown(&out)
+	}
+	if len(n.texts) > 0 {
+		out.WriteString("\n## Notes\n\n")
+		for i, text := range n.texts {
+			first, _, _ := strings.Cut(text, "\n")
+			fmt.Fprintf(&out, "- [%d] %s\n", i+1, first)
+		}
+	}
+	return out.String()
+}
+
+const preamble = `# Kernels
+<!-- Generated by make test-kernels. -->
+
+What each kernel takes of each probe when everything is enabled. ` + "`make test-kernels`" + ` boots the kernels in virtual machines, loads and attaches
+all programs through the receiver's own loader, runs every test that attaches programs, and writes this page; it fails when something got worse.
+
+- ✓: loaded and attached, with the number of instructions that the verifier looked at, where the kernel tells it (5.16 and newer).
+- –: not needed, because an alternative of it was taken.
+- no: the kernel can not do it, for the reason in the note.
+`
