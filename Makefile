@@ -56,6 +56,13 @@ test-build:
 test-e2e: collector
 	$(GO) test $(TESTFLAGS) -count=1 -v $(if $(ROOT),-exec $(ROOT)) ./test/e2e
 
+# Flags of the kernel matrix: make test-kernels KERNELFLAGS='-kernels "6.1 amd64" -packages cpu', or -pin.
+KERNELFLAGS ?=
+## test-kernels: every test that attaches programs, on Debian's kernels in virtual machines (needs qemu, apt and dpkg; no rights)
+.PHONY: test-kernels
+test-kernels:
+	nice $(GO) run ./test/vm $(KERNELFLAGS)
+
 ## validate: hold the examples against the built Collector; needs no rights
 .PHONY: validate
 validate: collector

@@ -65,7 +65,7 @@ func TestKernelLogsAreOfferedAgain(t *testing.T) {
 			r.logs = p
 			r.start()
 			run(t, c, 0, 10)
-			require.Eventually(t, func() bool { return p.count() >= 2 }, 5*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return p.count() >= 2 }, eventually, time.Millisecond)
 			run(t, c, 10, 30)
 			account := r.settled()["ebpf.process.exec"]
 			assert.EqualValues(t, 30, account["delivered"])
@@ -110,7 +110,7 @@ func TestKernelLogsRefusedForGood(t *testing.T) {
 			r.start()
 			for i := range 3 {
 				run(t, c, i, i+1)
-				require.Eventually(t, func() bool { return p.count() == i+1 }, 5*time.Second, time.Millisecond)
+				require.Eventually(t, func() bool { return p.count() == i+1 }, eventually, time.Millisecond)
 			}
 			account := r.settled()["ebpf.process.exec"]
 			assert.EqualValues(t, 2, account["refused"])
@@ -194,7 +194,7 @@ func TestKernelDeltasRefusedForGood(t *testing.T) {
 	r.metrics, r.logs = p, nil
 	r.start()
 	run(t, c, 0, 5)
-	require.Eventually(t, func() bool { return p.count() >= 1 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return p.count() >= 1 }, eventually, time.Millisecond)
 	count := func() float64 {
 		var sum float64
 		for _, md := range p.metrics.AllMetrics() {
@@ -238,7 +238,7 @@ func TestKernelCumulativeSurvivesRefusal(t *testing.T) {
 			r.metrics, r.logs = p, nil
 			r.start()
 			run(t, c, 0, 15)
-			require.Eventually(t, func() bool { return p.count() >= 12 }, 20*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return p.count() >= 12 }, eventually, time.Millisecond)
 			run(t, c, 15, 20)
 			r.stop()
 			all := p.metrics.AllMetrics()
@@ -259,7 +259,7 @@ func TestKernelShutdownGivesUp(t *testing.T) {
 	r.logs = p
 	require.NoError(t, r.tryStart(t.Context()))
 	run(t, c, 0, 3)
-	require.Eventually(t, func() bool { return p.count() >= 1 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return p.count() >= 1 }, eventually, time.Millisecond)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	require.EqualError(t, r.shutdown(ctx), "the last data was not delivered in time: context deadline exceeded")

@@ -159,7 +159,7 @@ func TestKernelWithoutTypeInformation(t *testing.T) {
 	r := newRig(t, "probes: { cpu: , process: }")
 	r.hide("sys/kernel/btf")
 	told := r.missing()
-	assert.Contains(t, told, "this kernel has no type information (BTF)")
+	assert.Contains(t, told, "this kernel has no BTF type information")
 	assert.Contains(t, told, "CONFIG_DEBUG_INFO_BTF=y")
 	assert.Equal(t, map[string]string{"cpu": "failed", "process": "failed"}, r.states())
 	r.stop()

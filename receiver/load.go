@@ -96,7 +96,10 @@ func (r *ebpfReceiver) load(ctx context.Context) (missing, fatal error) {
 		}
 		errs = append(errs, err)
 	}
-	if r.cfg.ProgramStatistics && len(r.probes) > 0 {
+	switch {
+	case len(r.probes) == 0:
+		errs = append(errs, r.host.names.close()) // nobody asks for them
+	case r.cfg.ProgramStatistics:
 		r.statistics, err = k.EnableRunStatistics()
 		errs = append(errs, err)
 	}

@@ -60,8 +60,8 @@ func TestMissing(t *testing.T) {
 		},
 		{name: "only bpf", caps: "8000000000", last: "40", want: []string{"without CAP_PERFMON (or", "AmbientCapabilities=CAP_PERFMON,"}},
 		{name: "nothing before 5.8", caps: "0", last: "37", want: []string{"without CAP_SYS_ADMIN;", "[SYS_ADMIN]"}},
-		{name: "no BTF", caps: "1ffffffffff", last: "40", noBTF: true, want: []string{"type information (BTF)", "CONFIG_DEBUG_INFO_BTF=y"}},
-		{name: "neither", caps: "0", last: "40", noBTF: true, want: []string{"CAP_BPF", "; this kernel has no type information"}},
+		{name: "no BTF", caps: "1ffffffffff", last: "40", noBTF: true, want: []string{"BTF type information", "CONFIG_DEBUG_INFO_BTF=y"}},
+		{name: "neither", caps: "0", last: "40", noBTF: true, want: []string{"CAP_BPF", "; this kernel has no BTF type information"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

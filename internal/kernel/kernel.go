@@ -78,7 +78,7 @@ func (k *Kernel) Release() {
 
 func (k *Kernel) noTypes(err error) error {
 	return &UnsupportedError{
-		Feature: "type information (BTF)",
+		Feature: "BTF type information",
 		Reason:  "/sys/kernel/btf/vmlinux is missing",
 		Remedy:  "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, and mount /sys into the container if there is one",
 		Err:     err,

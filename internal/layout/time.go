@@ -31,6 +31,7 @@ func (f *rfc3339) format(t time.Time) string {
 		}
 		out = append(out, digits[:n]...)
 	}
-	f.text = append(out, 'Z')
-	return string(f.text)
+	out = append(out, 'Z')
+	f.text = out // it may have moved
+	return string(out)
 }

@@ -41,12 +41,13 @@ func (r *run) execPrograms(ctx context.Context) (err error) {
 	}
 	defer closePrograms(own)
 	other, err := startPeer(ctx, 2, "execsnoop")
-	if errors.Is(err, errNoPeer) {
+	switch {
+	case errors.Is(err, errNoPeer):
 		r.note("execsnoop is not installed (Debian: libbpf-tools): the process probe stands alone")
 		other = new(peer)
-	} else if err != nil {
+	case err != nil:
 		return err
-	} else {
+	default:
 		defer func() { err = errors.Join(err, other.stop()) }()
 	}
 	var exec, snoop, ratios, life []float64

@@ -40,7 +40,7 @@ func (f figure) ratioOf() float64 {
 
 // verdict is empty without a bar.
 func (f figure) verdict() string {
-	held := true
+	var held bool
 	switch {
 	case f.bar > 0:
 		held = f.ratioOf() <= f.bar

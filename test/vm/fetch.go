@@ -40,13 +40,13 @@ func newFetcher(log io.Writer) (*fetcher, error) {
 	return &fetcher{cache: filepath.Join(cache, "ebpfreceiver", "kernels"), log: log, updated: make(map[string]bool)}, nil
 }
 
-// wanted are the files that are taken out of a package: the kernel, or busybox.
-func wanted(name string) bool {
+// isKernel tells a kernel from the other files of its package.
+func isKernel(name string) bool {
 	base := path.Base(name)
-	return base == "busybox" && path.Base(path.Dir(name)) == "bin" || base == "vmlinuz" || strings.HasPrefix(base, "vmlinuz-")
+	return base == "vmlinuz" || strings.HasPrefix(base, "vmlinuz-")
 }
 
-// get returns the path of the kernel or program in a package. The network is used only when the cache has it not. Where the mirror has
+// get returns the path of the kernel in a package, or of the folder that has all of a package of the userland. The network is used only when the cache has it not. Where the mirror has
 // moved on, the pin is changed to the suite's current package.
 func (f *fetcher) get(ctx context.Context, p *pin) (string, error) {
 	file := f.file(*p)
@@ -218,6 +218,9 @@ func (f *fetcher) download(ctx context.Context, p pin, file string) error {
 	if have := hex.EncodeToString(sum[:]); have != p.SHA256 {
 		return fmt.Errorf("%s has the checksum %s, and not %s", filepath.Base(found[0]), have, p.SHA256)
 	}
+	if p.Name == userland {
+		return unpack(ctx, found[0], file)
+	}
 	cmd := exec.CommandContext(ctx, "dpkg-deb", "--fsys-tarfile", found[0])
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -231,7 +234,18 @@ func (f *fetcher) download(ctx context.Context, p pin, file string) error {
 	return errors.Join(extractErr, cmd.Wait())
 }
 
-// extract takes the one wanted file out of a package.
+// unpack writes all of a package into a folder: whole, or not at all.
+func unpack(ctx context.Context, archive, dir string) error {
+	if err := os.RemoveAll(dir + ".new"); err != nil {
+		return err
+	}
+	if out, err := exec.CommandContext(ctx, "dpkg-deb", "-x", archive, dir+".new").CombinedOutput(); err != nil {
+		return fmt.Errorf("unpack %s: %w: %s", filepath.Base(archive), err, out)
+	}
+	return os.Rename(dir+".new", dir)
+}
+
+// extract takes the kernel out of a package.
 func extract(r io.Reader, file string) error {
 	files := tar.NewReader(r)
 	for {
@@ -239,15 +253,14 @@ func extract(r io.Reader, file string) error {
 		if err != nil {
 			return fmt.Errorf("find the kernel in the package: %w", err)
 		}
-		if header.Typeflag != tar.TypeReg || !wanted(header.Name) {
+		if header.Typeflag != tar.TypeReg || !isKernel(header.Name) {
 			continue
 		}
 		b, err := io.ReadAll(files)
 		if err != nil {
 			return err
 		}
-		// Whole, or not there.
-		if err := os.WriteFile(file+".new", b, 0o755); err != nil {
+		if err := os.WriteFile(file+".new", b, 0o644); err != nil {
 			return err
 		}
 		return os.Rename(file+".new", file)

@@ -22,7 +22,7 @@ const (
 )
 
 // writeGuest writes the initramfs of one run.
-func writeGuest(file, arch, busybox string, programs binaries, plan outcome.Plan) (err error) {
+func writeGuest(file string, root []string, programs binaries, plan outcome.Plan) (err error) {
 	f, err := os.Create(file)
 	if err != nil {
 		return err
@@ -32,10 +32,6 @@ func writeGuest(file, arch, busybox string, programs binaries, plan outcome.Plan
 			err = e
 		}
 	}()
-	yes, err := trueProgram(arch)
-	if err != nil {
-		return err
-	}
 	b, err := json.Marshal(plan)
 	if err != nil {
 		return err
@@ -43,8 +39,9 @@ func writeGuest(file, arch, busybox string, programs binaries, plan outcome.Plan
 	a := newInitramfs(f)
 	a.console()
 	a.copyFile("/init", programs.path(guestPackage))
-	a.copyFile("/bin/busybox", busybox)
-	a.file("/bin/true", yes, 0o755)
+	for _, dir := range root {
+		a.copyTree(dir)
+	}
 	a.dir("/root")
 	a.dir("/tmp")
 	a.file("/etc/passwd", []byte(passwd), 0o644)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -32,6 +33,7 @@ const (
 	modeDir  = 0o040000
 	modeFile = 0o100000
 	modeChar = 0o020000
+	modeLink = 0o120000
 )
 
 func (a *initramfs) write(b []byte) {
@@ -99,6 +101,41 @@ func (a *initramfs) copyFile(name, from string) {
 		mode = 0o755
 	}
 	a.file(name, b, mode)
+}
+
+// notNeeded are folders of packages that no test looks at.
+var notNeeded = []string{"usr/share", "usr/lib/locale", "gconv", "usr/sbin"}
+
+// copyTree takes a folder of this machine with its symbolic links.
+func (a *initramfs) copyTree(from string) {
+	err := filepath.WalkDir(from, func(file string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(from, file)
+		if err != nil || name == "." {
+			return err
+		}
+		switch {
+		case e.IsDir() && slices.ContainsFunc(notNeeded, func(s string) bool { return strings.HasSuffix(name, s) }):
+			return filepath.SkipDir
+		case e.IsDir():
+			a.dir(name)
+		case e.Type()&fs.ModeSymlink != 0:
+			target, err := os.Readlink(file)
+			if err != nil {
+				return err
+			}
+			a.dir(path.Dir("/" + name))
+			a.entry(name, modeLink|0o777, []byte(target), [2]int{})
+		case e.Type().IsRegular():
+			a.copyFile("/"+name, file)
+		}
+		return nil
+	})
+	if err != nil && a.err == nil {
+		a.err = err
+	}
 }
 
 // copyData takes what the tests of a package find in its folder: all but Go's and C's sources. Folders that are packages themselves are left out.

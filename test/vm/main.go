@@ -123,7 +123,7 @@ func matches(expression, s string) bool { return regexp.MustCompile(expression).
 func (m *matrix) runAll(ctx context.Context) error {
 	for i := range m.pins {
 		p := &m.pins[i]
-		if p.Name == busyboxName || !matches(m.kernels, p.String()) {
+		if p.Name == userland || !matches(m.kernels, p.String()) {
 			continue
 		}
 		vmlinuz, err := m.fetch.get(ctx, p)
@@ -167,7 +167,7 @@ func (m *matrix) programs(ctx context.Context, arch string) (binaries, error) {
 }
 
 func (m *matrix) guest(ctx context.Context, p pin, vmlinuz string, e environment) error {
-	busybox, err := m.busybox(ctx, p.Arch)
+	root, err := m.root(ctx, p.Arch)
 	if err != nil {
 		return err
 	}
@@ -181,18 +181,28 @@ func (m *matrix) guest(ctx context.Context, p pin, vmlinuz string, e environment
 	}
 	began := time.Now()
 	fmt.Fprintf(m.log, "%s, %s\n", p, e.title())
-	m.add(runGuest(ctx, p, vmlinuz, busybox, m.work, programs, plan(e.name, packages, tests), e.parameters, m.log))
+	m.add(runGuest(ctx, p, vmlinuz, root, m.work, programs, plan(e.name, packages, tests), e.parameters, m.log))
 	fmt.Fprintf(m.log, "    %s\n", time.Since(began).Round(time.Second))
 	return ctx.Err()
 }
 
-func (m *matrix) busybox(ctx context.Context, arch string) (string, error) {
+// root are the folders that make a guest's root together.
+func (m *matrix) root(ctx context.Context, arch string) ([]string, error) {
+	var dirs []string
 	for i := range m.pins {
-		if m.pins[i].Name == busyboxName && m.pins[i].Arch == arch {
-			return m.fetch.get(ctx, &m.pins[i])
+		if m.pins[i].Name != userland || m.pins[i].Arch != arch {
+			continue
 		}
+		dir, err := m.fetch.get(ctx, &m.pins[i])
+		if err != nil {
+			return nil, err
+		}
+		dirs = append(dirs, dir)
 	}
-	return "", fmt.Errorf("%s has no %s for %s", pinsFile, busyboxName, arch)
+	if len(dirs) == 0 {
+		return nil, fmt.Errorf("%s has no %s for %s", pinsFile, userland, arch)
+	}
+	return dirs, nil
 }
 
 func (m *matrix) add(r *result) { m.results = append(m.results, r) }

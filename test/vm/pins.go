@@ -14,8 +14,8 @@ import (
 // pinsFile names every Debian package that the matrix uses.
 const pinsFile = "test/vm/kernels.txt"
 
-// busyboxName is the pin of the userland; all other names are kernels'.
-const busyboxName = "busybox"
+// userland is the name of the pins that make a root directory together; all other names are kernels'.
+const userland = "userland"
 
 // pin is one package: what it is called here, and exactly which one it is.
 type pin struct {
@@ -75,7 +75,7 @@ func repin(file string, pins []pin) error {
 	for line := range strings.Lines(string(b)) {
 		f := strings.Fields(line)
 		for _, p := range pins {
-			if len(f) == pinFields && f[0] == p.Name && f[1] == p.Arch {
+			if len(f) == pinFields && f[0] == p.Name && f[1] == p.Arch && f[3] == p.Glob {
 				line = fmt.Sprintf("%-8s %-6s %-17s %-36s %-42s %-20s %s\n", p.Name, p.Arch, p.Suite, p.Glob, p.Package, p.Version, p.SHA256)
 			}
 		}

@@ -91,4 +91,3 @@ func readConsole(r io.Reader, log io.Writer, tell func(outcome.Line)) (done bool
 		}
 	}
 }
-

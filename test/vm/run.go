@@ -84,11 +84,11 @@ func plan(environment string, packages []string, run string) outcome.Plan {
 }
 
 // runGuest boots a kernel and does what the plan says.
-func runGuest(ctx context.Context, p pin, vmlinuz, busybox, work string, programs binaries, plan outcome.Plan, parameters string, log io.Writer) *result {
+func runGuest(ctx context.Context, p pin, vmlinuz string, root []string, work string, programs binaries, plan outcome.Plan, parameters string, log io.Writer) *result {
 	r := &result{Column: p.String(), Environment: plan.Environment, Suite: p.Suite}
 	initrd := filepath.Join(work, "initramfs")
 	defer os.Remove(initrd)
-	if err := writeGuest(initrd, p.Arch, busybox, programs, plan); err != nil {
+	if err := writeGuest(initrd, root, programs, plan); err != nil {
 		r.Errs = append(r.Errs, err.Error())
 		return r
 	}

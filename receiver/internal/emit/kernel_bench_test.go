@@ -78,8 +78,12 @@ func BenchmarkKernelSnapshot(b *testing.B) {
 		n                int
 		addresses, delta bool
 	}{
-		{100_000, false, true}, {100_000, false, false}, {100_000, true, true}, {100_000, true, false},
-		{1_000_000, true, true}, {1_000_000, true, false},
+		{100_000, false, true},
+		{100_000, false, false},
+		{100_000, true, true},
+		{100_000, true, false},
+		{1_000_000, true, true},
+		{1_000_000, true, false},
 	} {
 		temporality, shape := "cumulative", "numbers"
 		if c.delta {

@@ -27,6 +27,8 @@ type metric struct {
 	points []point
 	hist   layout.Histogram
 	bounds []float64
+	// room is the most attributes that a streamed row has had: a column may make two, or none.
+	room int
 	// unique is true when two rows are never one series, so that they need not be brought together.
 	unique bool
 

@@ -320,7 +320,7 @@ func (t *Table) stream(m *metric, rows snapshot.Rows) {
 
 // describe writes a streamed row's attributes; a nil key is the overflow's.
 func (t *Table) describe(m *metric, dst pcommon.Map, key []byte, extra [][2]string) {
-	dst.EnsureCapacity(len(m.columns) + len(extra) + 1)
+	dst.EnsureCapacity(m.room)
 	if key == nil {
 		dst.PutBool(overflowAttribute, true)
 	} else {
@@ -330,6 +330,7 @@ func (t *Table) describe(m *metric, dst pcommon.Map, key []byte, extra [][2]stri
 	for _, a := range extra {
 		dst.PutStr(a[0], a[1])
 	}
+	m.room = max(m.room, dst.Len())
 }
 
 func sortedKeys[V any](m map[string]V) []string {

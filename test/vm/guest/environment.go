@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -74,7 +73,7 @@ func prepare(environment string) error {
 		}
 	}
 	for key, value := range map[string]string{
-		"PATH": "/bin", "HOME": "/root", "TMPDIR": "/tmp", "USER": "root",
+		"PATH": "/usr/bin:/bin", "HOME": "/root", "TMPDIR": "/tmp", "USER": "root",
 	} {
 		if err := os.Setenv(key, value); err != nil {
 			return err
@@ -107,5 +106,3 @@ func loopback() error {
 	}
 	return nil
 }
-
-var _ = filepath.Join
