@@ -3,6 +3,8 @@
 package layout
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -13,14 +15,13 @@ import (
 	"github.com/cilium/ebpf/btf"
 )
 
-// Sink takes the attributes that a column makes.
+// Sink takes the attributes that a column makes. What is in bytes and values is valid during the call only.
 type Sink interface {
 	PutStr(key, value string)
 	PutInt(key string, value int64)
 	PutDouble(key string, value float64)
 	PutBool(key string, value bool)
 	PutBytes(key string, value []byte)
-	// PutStrs may keep the strings, and not the slice.
 	PutStrs(key string, values []string)
 }
 
@@ -52,7 +53,7 @@ const (
 	Container
 )
 
-// Column is a field of a key or a record, with the way to decode it. It serves one goroutine at a time.
+// Column is a field of a key or a record, with the way to decode it. It is for one goroutine.
 type Column struct {
 	// Name is the attribute's.
 	Name string
@@ -60,9 +61,11 @@ type Column struct {
 	Offset, Size int
 	Entity       Entity
 
-	decode func(dst Sink, name string, raw, record []byte)
+	// decode puts the attributes of the field's bytes or, where the field is a blob, of those that it points at.
+	decode func(dst Sink, name string, raw []byte)
 	// identity appends bytes that are the same for two fields just when their attributes are; nil: the field's own.
 	identity func(dst, raw []byte) []byte
+	blob     bool
 	omitZero bool
 }
 
@@ -79,12 +82,14 @@ type Options struct {
 	// Redact replaces what matches in strings: the first group of an expression where it has one, else all of the match.
 	Redact []*regexp.Regexp
 	Names  Names
+	// Strings is shared by the columns of one goroutine; nil for none.
+	Strings *Strings
 }
 
 // NewColumn makes the column of a field. The error names the decoders that exist, or why this one does not fit the
 // field's type.
 func NewColumn(name string, f Field, o Options) (Column, error) {
-	c := Column{Name: name, Offset: f.Offset, Size: f.Size, omitZero: o.OmitZero}
+	c := Column{Name: name, Offset: f.Offset, Size: f.Size, blob: isBlob(f.Type), omitZero: o.OmitZero}
 	as := o.As
 	if as == "" {
 		as = defaultDecoder(f.Type)
@@ -93,11 +98,14 @@ func NewColumn(name string, f Field, o Options) (Column, error) {
 	if !ok {
 		return Column{}, fmt.Errorf("%s: unknown decoder %q; there are %s", name, as, strings.Join(Decoders(), ", "))
 	}
+	if len(o.Redact) > 0 {
+		o.Strings = nil // a secret is not to be remembered
+	}
+	if c.blob && !blobDecoder(as) {
+		return Column{}, fmt.Errorf("%s: decoder %q: %w", name, as, errBlob)
+	}
 	if err := build(&c, f, o); err != nil {
 		return Column{}, fmt.Errorf("%s: decoder %q: %w", name, as, err)
-	}
-	if c.Entity == Attribute && c.decode == nil {
-		return Column{}, fmt.Errorf("%s: decoder %q can not be used here", name, as)
 	}
 	return c, nil
 }
@@ -110,16 +118,44 @@ func Decoders() []string {
 // Append decodes the column out of a key or record. A record that is too short for the column gives an
 // error and no attribute.
 func (c *Column) Append(dst Sink, record []byte) error {
-	end := c.Offset + c.Size
-	if end > len(record) {
-		return fmt.Errorf("%s: field ends at byte %d, the record at %d", c.Name, end, len(record))
-	}
-	raw := record[c.Offset:end]
-	if c.omitZero && isZero(raw) {
+	if end := c.Offset + c.Size; !c.blob && !c.omitZero && end <= len(record) {
+		c.decode(dst, c.Name, record[c.Offset:end]) // nearly all
 		return nil
 	}
-	c.decode(dst, c.Name, raw, record)
+	raw, err := c.raw(record)
+	if err != nil {
+		return err
+	}
+	if c.omitZero && isZero(raw) && (!c.blob || len(raw) == 0) {
+		return nil
+	}
+	c.decode(dst, c.Name, raw)
 	return nil
+}
+
+// Check gives the error that Append would.
+func (c *Column) Check(record []byte) error {
+	_, err := c.raw(record)
+	return err
+}
+
+// raw are the bytes to decode.
+func (c *Column) raw(record []byte) ([]byte, error) {
+	end := c.Offset + c.Size
+	if end > len(record) {
+		return nil, fmt.Errorf("%s: field ends at byte %d, the record at %d", c.Name, end, len(record))
+	}
+	raw := record[c.Offset:end]
+	if !c.blob {
+		return raw, nil
+	}
+	// struct blob of bpf/include/event.h.
+	offset := int(binary.NativeEndian.Uint16(raw))
+	end = offset + int(binary.NativeEndian.Uint16(raw[2:]))
+	if end > len(record) {
+		return nil, fmt.Errorf("%s: blob ends at byte %d, the record at %d", c.Name, end, len(record))
+	}
+	return record[offset:end], nil
 }
 
 // Exact tells whether different bytes of the field always make different attributes, so that two rows with
@@ -154,14 +190,22 @@ func isZero(b []byte) bool {
 	return true
 }
 
+var errBlob = errors.New("does not decode a blob")
+
+// isBlob tells whether the type is struct blob of bpf/include/event.h.
+func isBlob(t btf.Type) bool {
+	s, ok := btf.UnderlyingType(t).(*btf.Struct)
+	return ok && s.Name == "blob" && s.Size == 4
+}
+
 // defaultDecoder is what a field becomes when the spec does not say.
 func defaultDecoder(t btf.Type) string {
 	switch t := btf.UnderlyingType(t).(type) {
 	case *btf.Int:
-		switch {
-		case t.Encoding == btf.Bool:
+		switch t.Encoding {
+		case btf.Bool:
 			return "bool"
-		case t.Encoding == btf.Signed:
+		case btf.Signed:
 			return "int"
 		}
 		return "uint"
@@ -171,12 +215,11 @@ func defaultDecoder(t btf.Type) string {
 		if i, ok := btf.UnderlyingType(t.Type).(*btf.Int); ok && i.Size == 1 && (i.Encoding == btf.Char || i.Encoding == btf.Signed) {
 			return "string"
 		}
-		return "hex"
 	case *btf.Struct:
-		switch t.Name {
-		case "process_key":
+		switch {
+		case t.Name == "process_key":
 			return "process"
-		case "blob":
+		case isBlob(t):
 			return "string"
 		}
 	}

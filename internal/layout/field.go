@@ -12,7 +12,7 @@ import (
 	"github.com/cilium/ebpf/btf"
 )
 
-// Type is a BTF type.
+// Type is a BTF type, so that the OpenTelemetry half can name one.
 type Type = btf.Type
 
 // Field is one member of a BTF type.
@@ -87,7 +87,7 @@ func members(t Type) []btf.Member {
 }
 
 func member(t Type, name string, depth int) (btf.Member, int, bool) {
-	if depth > maxNesting {
+	if depth > maxNesting || name == "" {
 		return btf.Member{}, 0, false
 	}
 	for _, m := range members(t) {
@@ -118,6 +118,37 @@ func memberNames(t Type, depth int) []string {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// Leaves are the members of a type that have none themselves, those of anonymous types and all members of a union
+// included. A type without members is its own leaf.
+func Leaves(t Type) ([]Field, error) {
+	f, err := FieldOf(t, ".")
+	if err != nil {
+		return nil, err
+	}
+	return leaves(nil, f, 0)
+}
+
+func leaves(list []Field, f Field, depth int) ([]Field, error) {
+	inner := members(f.Type)
+	if len(inner) == 0 {
+		return append(list, f), nil
+	}
+	if depth > maxNesting {
+		return nil, fmt.Errorf("%s is nested too deeply", f.describe())
+	}
+	for _, m := range inner {
+		size, err := btf.Sizeof(m.Type)
+		if err != nil {
+			return nil, fmt.Errorf("size of member %q of %s: %w", m.Name, typeName(f.Type), err)
+		}
+		child := Field{Path: m.Name, Offset: f.Offset + int(m.Offset.Bytes()), Size: size, Type: m.Type, Tags: m.Tags}
+		if list, err = leaves(list, child, depth+1); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
 }
 
 // describe names a field in messages.

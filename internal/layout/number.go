@@ -6,8 +6,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
-
-	"github.com/cilium/ebpf/btf"
 )
 
 // Number is a field that is a sum or a level.
@@ -18,23 +16,20 @@ type Number struct {
 
 // NumberOf makes the number of a field.
 func NumberOf(f Field) (Number, error) {
-	if err := isNumber(f); err != nil {
+	_, signed, err := number(f)
+	if err != nil {
 		return Number{}, fmt.Errorf("%s: %w", f.describe(), err)
 	}
-	n := Number{Offset: f.Offset, Size: f.Size}
-	if i, ok := btf.UnderlyingType(f.Type).(*btf.Int); ok {
-		n.Signed = i.Encoding == btf.Signed
-	}
-	return n, nil
+	return Number{Offset: f.Offset, Size: f.Size, Signed: signed}, nil
 }
 
-// Read takes the number out of a value, sign-extended.
-func (n Number) Read(value []byte) int64 {
-	v := readUint(value[n.Offset : n.Offset+n.Size])
+// Read takes the number out of a value, a signed one sign-extended.
+func (n Number) Read(value []byte) uint64 {
+	raw := value[n.Offset : n.Offset+n.Size]
 	if n.Signed {
-		return signed(v, n.Size)
+		return uint64(readInt(raw))
 	}
-	return int64(v)
+	return readUint(raw)
 }
 
 // Histogram is a field that was declared with HISTOGRAM(min, max, sub) of bpf/include/histogram.h: every power of two between
@@ -57,15 +52,10 @@ func HistogramOf(f Field) (Histogram, error) {
 	if err != nil {
 		return Histogram{}, fmt.Errorf("%s is no histogram, to be declared with HISTOGRAM(min, max, sub): %w", f.describe(), err)
 	}
-	h := Histogram{Sum: f.Offset + sum.Offset, Slots: f.Offset + slots.Offset, N: slots.Size / 8}
-	found := false
-	for _, tag := range slots.Tags {
-		if n, err := fmt.Sscanf(tag, "histogram min=%d max=%d sub=%d", &h.Min, &h.Max, &h.Sub); err == nil && n == 3 {
-			found = true
-		}
-	}
+	h, ok := parseTags(slots.Tags)
+	h.Sum, h.Slots, h.N = f.Offset+sum.Offset, f.Offset+slots.Offset, slots.Size/8
 	switch {
-	case !found:
+	case !ok:
 		return Histogram{}, fmt.Errorf("%s: its slots have no histogram tag: declare it with HISTOGRAM(min, max, sub)", f.describe())
 	case sum.Size != 8 || slots.Size%8 != 0:
 		return Histogram{}, fmt.Errorf("%s: sum and slots are not u64", f.describe())
@@ -75,6 +65,19 @@ func HistogramOf(f Field) (Histogram, error) {
 		return Histogram{}, fmt.Errorf("%s: %d slots, the tag says %d", f.describe(), h.N, (h.Max-h.Min)<<h.Sub+2)
 	}
 	return h, nil
+}
+
+// parseTags finds the histogram's among declaration tags.
+func parseTags(tags []string) (Histogram, bool) {
+	const format = "histogram min=%d max=%d sub=%d"
+	for _, tag := range tags {
+		var h Histogram
+		_, err := fmt.Sscanf(tag, format, &h.Min, &h.Max, &h.Sub)
+		if err == nil && fmt.Sprintf(format, h.Min, h.Max, h.Sub) == tag {
+			return h, true
+		}
+	}
+	return Histogram{}, false
 }
 
 // Bounds are the N-1 upper bounds of the slots, inclusive, times scale.
@@ -89,11 +92,11 @@ func (h Histogram) Bounds(scale float64) []float64 {
 	return append(bounds, math.Ldexp(1, h.Max)*scale)
 }
 
-// Add adds the value's slots and sum to counts, which has N elements, and sum.
-func (h Histogram) Add(counts []uint64, sum *uint64, value []byte) {
-	*sum += binary.NativeEndian.Uint64(value[h.Sum:])
+// Read takes the histogram out of a value: the N slots and, behind them, the sum.
+func (h Histogram) Read(dst []uint64, value []byte) {
 	slots := value[h.Slots : h.Slots+8*h.N]
-	for i := range counts[:h.N] {
-		counts[i] += binary.NativeEndian.Uint64(slots[8*i:])
+	for i := range dst[:h.N] {
+		dst[i] = binary.NativeEndian.Uint64(slots[8*i:])
 	}
+	dst[h.N] = binary.NativeEndian.Uint64(value[h.Sum:])
 }

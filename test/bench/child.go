@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -140,7 +141,8 @@ func spawnOne() error {
 	}
 }
 
-// spawn runs /bin/true n times and writes how long one took, in ns: the median.
+// spawn runs /bin/true n times and writes how long one took, in ns: the time that a quarter of them stayed below. What is
+// added to each moves it as it does the median, and a busy machine moves it less.
 func spawn(n int) error {
 	times := make([]float64, n)
 	for i := range times {
@@ -150,7 +152,8 @@ func spawn(n int) error {
 		}
 		times[i] = float64(time.Since(start).Nanoseconds())
 	}
-	fmt.Println(int64(median(times)))
+	slices.Sort(times)
+	fmt.Println(int64(times[n/4]))
 	return nil
 }
 

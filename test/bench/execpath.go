@@ -90,7 +90,7 @@ func (r *run) execPrograms(ctx context.Context) (err error) {
 	return nil
 }
 
-// spawned is how long one fork, exec and exit took, in ns: the median of n.
+// spawned is how long one fork, exec and exit took, in ns: the lower quartile of n.
 func (r *run) spawned(ctx context.Context, n int) (float64, error) {
 	p, err := r.startChild(ctx, "spawn", strconv.Itoa(n))
 	if err != nil {

@@ -68,11 +68,17 @@ func idle(ctx context.Context, r *run) error {
 		seconds = 5
 	}
 	pause(ctx, idleSettle)
-	before := [2]time.Duration{without.cpu(), with.cpu()}
 	start := time.Now()
+	before, err := cpuTimes(without, with)
+	if err != nil {
+		return err
+	}
 	pause(ctx, time.Duration(seconds)*time.Second)
 	passed := time.Since(start)
-	after := [2]time.Duration{without.cpu(), with.cpu()}
+	after, err := cpuTimes(without, with)
+	if err != nil {
+		return err
+	}
 	memory := [2]map[string]float64{without.memory(), with.memory()}
 	if err := errors.Join(ctx.Err(), with.attached()); err != nil {
 		return err
@@ -159,13 +165,18 @@ func (c *collector) attached() error {
 	return nil
 }
 
-// cpu is what the process has used, to the ns: the clock of all its threads (CPUCLOCK_SCHED of a pid, see clock_getcpuclockid(3)).
-func (c *collector) cpu() time.Duration {
-	var t unix.Timespec
-	if err := unix.ClockGettime(int32(^c.cmd.Process.Pid<<3|2), &t); err != nil {
-		return 0
+// cpuTimes are what processes have used, to the ns: the clocks of all their threads (CPUCLOCK_SCHED of a pid, see
+// clock_getcpuclockid(3)).
+func cpuTimes(collectors ...*collector) ([]time.Duration, error) {
+	used := make([]time.Duration, len(collectors))
+	for i, c := range collectors {
+		var t unix.Timespec
+		if err := unix.ClockGettime(int32(^c.cmd.Process.Pid<<3|2), &t); err != nil {
+			return nil, fmt.Errorf("read the Collector's CPU clock: %w", err)
+		}
+		used[i] = time.Duration(t.Nano())
 	}
-	return time.Duration(t.Nano())
+	return used, nil
 }
 
 // memory are the sizes in /proc/PID/status, in MB of 10^6 bytes.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
@@ -36,14 +35,11 @@ type event struct {
 	text      string
 	columns   []layout.Column
 	container *layout.Column
-	body      []part
-	room      int // the most attributes that a record has had
-}
-
-// part of a body: literal text, or an attribute's value.
-type part struct {
-	text      string
-	attribute bool
+	body      *body
+	// room is how many attributes a record was seen to have.
+	room int
+	// n is the number of records in the payload.
+	n int
 }
 
 // LogsOptions are what all events of a receiver share.
@@ -54,33 +50,34 @@ type LogsOptions struct {
 	ScopeName, Version string
 }
 
-// Logs turns the records of one probe's ring buffer into log records.
+// Logs turns the records of one probe's ring buffer into log records. It is for one goroutine.
 type Logs struct {
 	options LogsOptions
 	events  map[uint32]*event
 	sink    attributes
-	body    []byte // room for putting one together
 
 	logs     plog.Logs
-	scopes   map[Resource]plog.LogRecordSlice
-	last     Resource
-	lastLogs plog.LogRecordSlice
+	byValue  map[Resource]plog.LogRecordSlice
+	byCgroup map[uint64]plog.LogRecordSlice
 	n        int
 	observed pcommon.Timestamp
-	byEvent  map[string]int
 }
 
 // NewLogs prepares the probe's enabled events. The error tells which attribute does not fit the record's BTF.
 func NewLogs(o LogsOptions, p *probe.Probe) (*Logs, error) {
-	l := &Logs{options: o, events: make(map[uint32]*event)}
+	l := &Logs{
+		options: o, events: make(map[uint32]*event),
+		byValue: make(map[Resource]plog.LogRecordSlice), byCgroup: make(map[uint64]plog.LogRecordSlice),
+	}
+	shared := layout.NewStrings()
 	for name := range p.Settings.Events {
 		t, ok := p.EventTypes[name]
 		if !ok {
 			continue // not to be had on this kernel
 		}
-		e, err := newEvent(name, p.Spec.Events[name], t, o)
+		e, err := newEvent(name, p.Spec.Events[name], t, o, shared)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("event %s: %w", name, err)
 		}
 		l.events[p.EventIDs[name]] = e
 	}
@@ -88,29 +85,29 @@ func NewLogs(o LogsOptions, p *probe.Probe) (*Logs, error) {
 	return l, nil
 }
 
-func newEvent(name string, spec probe.Event, t layout.Type, o LogsOptions) (*event, error) {
+func newEvent(name string, spec probe.Event, t layout.Type, o LogsOptions, shared *layout.Strings) (*event, error) {
 	whole, err := layout.FieldOf(t, ".")
 	if err != nil {
-		return nil, fmt.Errorf("event %s: %w", name, err)
+		return nil, err
 	}
 	e := &event{name: name, size: whole.Size, body: parseBody(spec.Body)}
 	e.severity, e.text = severity(spec.Severity)
 	if e.size < headerSize {
-		return nil, fmt.Errorf("event %s: struct %s has no room for an event_header", name, t.TypeName())
+		return nil, fmt.Errorf("struct %s has no room for an event_header", t.TypeName())
 	}
 	for _, label := range sortedKeys(spec.Attributes) {
 		a := spec.Attributes[label]
 		f, err := layout.FieldOf(t, a.Field)
 		if err != nil {
-			return nil, fmt.Errorf("event %s: attribute %s: %w", name, label, err)
+			return nil, fmt.Errorf("attribute %s: %w", label, err)
 		}
-		options := layout.Options{As: a.As, Values: a.Values, OmitZero: a.OmitZero, Scale: a.Scale, Names: o.Names}
+		options := layout.Options{As: a.As, Values: a.Values, OmitZero: a.OmitZero, Scale: a.Scale, Names: o.Names, Strings: shared}
 		if a.Redact {
 			options.Redact = o.Redact
 		}
 		c, err := layout.NewColumn(label, f, options)
 		if err != nil {
-			return nil, fmt.Errorf("event %s: attribute %w", name, err)
+			return nil, fmt.Errorf("attribute %w", err)
 		}
 		if c.Entity == layout.Container {
 			e.container = &c
@@ -137,24 +134,6 @@ func severity(name string) (plog.SeverityNumber, string) {
 	return plog.SeverityNumberInfo, "INFO"
 }
 
-// parseBody cuts "exec {process.executable.path}" into its parts.
-func parseBody(s string) []part {
-	var parts []part
-	for s != "" {
-		open := strings.IndexByte(s, '{')
-		end := strings.IndexByte(s, '}')
-		if open < 0 || end < open {
-			return append(parts, part{text: s})
-		}
-		if open > 0 {
-			parts = append(parts, part{text: s[:open]})
-		}
-		parts = append(parts, part{text: s[open+1 : end], attribute: true})
-		s = s[end+1:]
-	}
-	return parts
-}
-
 // Add decodes one record. An error means that it could not be, and that nothing was added.
 func (l *Logs) Add(raw []byte) error {
 	if len(raw) < headerSize {
@@ -167,6 +146,11 @@ func (l *Logs) Add(raw []byte) error {
 	if len(raw) < e.size {
 		return errShort
 	}
+	for i := range e.columns {
+		if err := e.columns[i].Check(raw); err != nil {
+			return fmt.Errorf("event %s: %w", e.name, err)
+		}
+	}
 	if l.n == 0 {
 		// One clock reading for all records of a wake-up.
 		l.observed = pcommon.NewTimestampFromTime(time.Now())
@@ -177,55 +161,36 @@ func (l *Logs) Add(raw []byte) error {
 	r.SetObservedTimestamp(l.observed)
 	r.SetSeverityNumber(e.severity)
 	r.SetSeverityText(e.text)
-	attrs := r.Attributes()
-	attrs.EnsureCapacity(e.room)
-	l.sink.m = attrs
+	l.sink.m = r.Attributes()
+	l.sink.m.EnsureCapacity(e.room)
 	for i := range e.columns {
-		// A column ends within the fixed part, which is there.
-		_ = e.columns[i].Append(&l.sink, raw)
+		_ = e.columns[i].Append(&l.sink, raw) // was checked
 	}
-	e.room = max(e.room, attrs.Len())
-	if len(e.body) > 0 {
-		r.Body().SetStr(l.bodyOf(e.body, attrs))
+	e.room = max(e.room, l.sink.m.Len())
+	if text := e.body.of(l.sink.m); text != "" {
+		r.Body().SetStr(text)
 	}
 	l.n++
-	l.byEvent[e.name]++
+	e.n++
 	return nil
-}
-
-func (l *Logs) bodyOf(parts []part, attrs pcommon.Map) string {
-	if len(parts) == 1 && !parts[0].attribute {
-		return parts[0].text
-	}
-	s := l.body[:0]
-	for _, p := range parts {
-		if !p.attribute {
-			s = append(s, p.text...)
-			continue
-		}
-		v, ok := attrs.Get(p.text)
-		switch {
-		case !ok:
-		case v.Type() == pcommon.ValueTypeInt: // without an allocation
-			s = strconv.AppendInt(s, v.Int(), 10)
-		default:
-			s = append(s, v.AsString()...)
-		}
-	}
-	l.body = s
-	return string(s)
 }
 
 // records is where the log records of a record's resource go.
 func (l *Logs) records(e *event, raw []byte) plog.LogRecordSlice {
-	var r Resource
-	if e.container != nil {
-		r = l.options.Identity.Resource(e.container.Uint(raw))
+	if e.container == nil {
+		return l.recordsOf(Resource{})
 	}
-	if l.n > 0 && r == l.last {
-		return l.lastLogs
+	cgroup := e.container.Uint(raw)
+	records, ok := l.byCgroup[cgroup]
+	if !ok {
+		records = l.recordsOf(l.options.Identity.Resource(cgroup))
+		l.byCgroup[cgroup] = records
 	}
-	records, ok := l.scopes[r]
+	return records
+}
+
+func (l *Logs) recordsOf(r Resource) plog.LogRecordSlice {
+	records, ok := l.byValue[r]
 	if !ok {
 		rl := l.logs.ResourceLogs().AppendEmpty()
 		l.options.Identity.Describe(r, rl.Resource())
@@ -233,60 +198,33 @@ func (l *Logs) records(e *event, raw []byte) plog.LogRecordSlice {
 		sl.Scope().SetName(l.options.ScopeName)
 		sl.Scope().SetVersion(l.options.Version)
 		records = sl.LogRecords()
-		l.scopes[r] = records
+		l.byValue[r] = records
 	}
-	l.last, l.lastLogs = r, records
 	return records
 }
 
 // Len is the number of log records that wait in the payload.
 func (l *Logs) Len() int { return l.n }
 
-// Take returns the payload, which is the caller's, with the number of its records by event name, which is the
-// caller's until the next Take.
+// Take returns the payload and the number of its records by event name. Both are the caller's.
 func (l *Logs) Take() (plog.Logs, map[string]int) {
-	logs, counts := l.logs, l.byEvent
+	logs := l.logs
+	counts := make(map[string]int, len(l.events))
+	for _, e := range l.events {
+		if e.n > 0 {
+			counts[e.name] = e.n
+		}
+	}
 	l.reset()
 	return logs, counts
 }
 
 func (l *Logs) reset() {
 	l.logs = plog.NewLogs()
-	l.scopes = make(map[Resource]plog.LogRecordSlice)
-	l.byEvent = make(map[string]int, len(l.events))
+	clear(l.byValue)
+	clear(l.byCgroup)
 	l.n = 0
-}
-
-// Lost is what was not recorded of one event since the last report.
-type Lost struct {
-	Probe, Event     string
-	Dropped, Limited uint64
-}
-
-// LostEventName is the event that tells a reader of the logs of a gap in them.
-const LostEventName = "ebpf.events.lost"
-
-// NewLost makes the payload that reports losses, one record per event.
-func NewLost(o LogsOptions, now time.Time, lost []Lost) plog.Logs {
-	logs := plog.NewLogs()
-	rl := logs.ResourceLogs().AppendEmpty()
-	o.Identity.Describe(Resource{}, rl.Resource())
-	sl := rl.ScopeLogs().AppendEmpty()
-	sl.Scope().SetName(o.ScopeName)
-	sl.Scope().SetVersion(o.Version)
-	for _, v := range lost {
-		r := sl.LogRecords().AppendEmpty()
-		r.SetEventName(LostEventName)
-		r.SetTimestamp(pcommon.NewTimestampFromTime(now))
-		r.SetObservedTimestamp(pcommon.NewTimestampFromTime(now))
-		r.SetSeverityNumber(plog.SeverityNumberWarn)
-		r.SetSeverityText("WARN")
-		r.Body().SetStr(fmt.Sprintf("%d %s events were lost", v.Dropped+v.Limited, v.Event))
-		attrs := r.Attributes()
-		attrs.PutStr("ebpf.probe.name", v.Probe)
-		attrs.PutStr("ebpf.event.name", v.Event)
-		attrs.PutInt("ebpf.events.dropped", int64(v.Dropped))
-		attrs.PutInt("ebpf.events.limited", int64(v.Limited))
+	for _, e := range l.events {
+		e.n = 0
 	}
-	return logs
 }

@@ -3,6 +3,7 @@
 package emit
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -23,21 +24,18 @@ type metric struct {
 
 	columns   []layout.Column
 	container *layout.Column
+	// exact are the bytes of a key that tell series apart as they are, inexact the columns that have to be asked.
+	exact   []span
+	inexact []*layout.Column
 	// points are the numbers of a row; a histogram has none.
 	points []point
 	hist   layout.Histogram
 	bounds []float64
-	// room is the most attributes that a streamed row has had: a column may make two, or none.
+	// row has the numbers of the row at hand: the points, or a histogram's slots and its sum.
+	row []uint64
+	// room is how many attributes the columns were seen to make.
 	room int
-	// unique is true when two rows are never one series, so that they need not be brought together.
-	unique bool
-
-	// out is where this tick's data points go, by resource.
-	out map[*resource]output
-	// last is the output used last: rows of one resource come together.
-	last     *resource
-	lastSlot output
-	scratch  []uint64
+	sink attributes
 }
 
 type point struct {
@@ -45,30 +43,38 @@ type point struct {
 	attributes [][2]string
 }
 
-// output is a metric of this tick's payload; one of the two is set.
-type output struct {
-	numbers    pmetric.NumberDataPointSlice
-	histograms pmetric.HistogramDataPointSlice
+func newMetric(name string, t *probe.Table, p *probe.Probe, o Options, s *layout.Strings) (*metric, error) {
+	m := &metric{name: name, spec: p.Spec.Metrics[name]}
+	if m.spec.Scale == 0 {
+		m.spec.Scale = 1
+	}
+	if err := m.setColumns(t, p, layout.Options{Names: o.Names, Strings: s}); err != nil {
+		return nil, fmt.Errorf("metric %s: %w", name, err)
+	}
+	if err := m.setValues(t.Value); err != nil {
+		return nil, fmt.Errorf("metric %s: %w", name, err)
+	}
+	return m, nil
 }
 
-func newMetric(name string, t *probe.Table, p *probe.Probe, names layout.Names) (*metric, error) {
-	m := &metric{name: name, spec: p.Spec.Metrics[name], out: make(map[*resource]output)}
-	for _, d := range p.Settings.Metrics[name].Attributes {
-		dimension := p.Spec.Dimensions[d]
+func (m *metric) setColumns(t *probe.Table, p *probe.Probe, o layout.Options) error {
+	for _, name := range p.Settings.Metrics[m.name].Attributes {
+		dimension := p.Spec.Dimensions[name]
 		f, err := layout.FieldOf(t.Key, dimension.Field)
 		if err != nil {
-			return nil, fmt.Errorf("metric %s: dimension %s: %w", name, d, err)
+			return fmt.Errorf("dimension %s: %w", name, err)
 		}
 		attribute := dimension.Attribute
 		if attribute == "" {
-			attribute = d
+			attribute = name
 		}
-		c, err := layout.NewColumn(attribute, f, layout.Options{As: dimension.As, Values: dimension.Values, Names: names})
+		o.As, o.Values = dimension.As, dimension.Values
+		c, err := layout.NewColumn(attribute, f, o)
 		if err != nil {
-			return nil, fmt.Errorf("metric %s: dimension %s: %w", name, d, err)
+			return fmt.Errorf("dimension %s: %w", name, err)
 		}
 		if end := c.Offset + c.Size; end > t.KeySize {
-			return nil, fmt.Errorf("metric %s: dimension %s ends at byte %d of a key of %d", name, d, end, t.KeySize)
+			return fmt.Errorf("dimension %s ends at byte %d of a key of %d", name, end, t.KeySize)
 		}
 		if c.Entity == layout.Container {
 			m.container = &c
@@ -76,42 +82,44 @@ func newMetric(name string, t *probe.Table, p *probe.Probe, names layout.Names) 
 		}
 		m.columns = append(m.columns, c)
 	}
-	m.unique = m.distinguishes(t.KeySize)
-	return m, m.values(t)
+	m.room = len(m.columns)
+	m.setIdentity()
+	return nil
 }
 
-// distinguishes tells whether two different keys of size bytes always make different attributes: every byte
-// belongs to a column, and no column makes the same of different bytes.
-func (m *metric) distinguishes(size int) bool {
-	if m.container != nil {
-		return false
-	}
-	covered := make([]bool, size)
+func (m *metric) setIdentity() {
 	for i := range m.columns {
 		c := &m.columns[i]
 		if !c.Exact() {
-			return false
+			m.inexact = append(m.inexact, c)
+			continue
 		}
-		for j := range c.Size {
-			covered[c.Offset+j] = true
-		}
+		m.exact = append(m.exact, span{uint32(c.Offset), uint32(c.Offset + c.Size)})
 	}
-	return !slices.Contains(covered, false)
+	// Neighbours are copied as one.
+	slices.SortFunc(m.exact, func(a, b span) int { return cmp.Compare(a.start, b.start) })
+	merged := m.exact[:0]
+	for _, next := range m.exact {
+		if last := len(merged) - 1; last >= 0 && next.start <= merged[last].end {
+			merged[last].end = max(merged[last].end, next.end)
+			continue
+		}
+		merged = append(merged, next)
+	}
+	m.exact = merged
 }
 
-func (m *metric) values(t *probe.Table) error {
-	if m.spec.Scale == 0 {
-		m.spec.Scale = 1
-	}
+func (m *metric) setValues(value layout.Type) error {
 	if m.spec.Type == probe.Histogram {
-		f, err := layout.FieldOf(t.Value, m.spec.Value)
+		f, err := layout.FieldOf(value, m.spec.Value)
 		if err != nil {
-			return fmt.Errorf("metric %s: %w", m.name, err)
+			return err
 		}
 		if m.hist, err = layout.HistogramOf(f); err != nil {
-			return fmt.Errorf("metric %s: %w", m.name, err)
+			return err
 		}
 		m.bounds = m.hist.Bounds(m.spec.Scale)
+		m.row = make([]uint64, m.hist.N+1)
 		return nil
 	}
 	specs := m.spec.Points
@@ -119,13 +127,13 @@ func (m *metric) values(t *probe.Table) error {
 		specs = []probe.Point{{Value: m.spec.Value}}
 	}
 	for _, s := range specs {
-		f, err := layout.FieldOf(t.Value, s.Value)
+		f, err := layout.FieldOf(value, s.Value)
 		if err != nil {
-			return fmt.Errorf("metric %s: %w", m.name, err)
+			return err
 		}
 		n, err := layout.NumberOf(f)
 		if err != nil {
-			return fmt.Errorf("metric %s: %w", m.name, err)
+			return err
 		}
 		p := point{number: n}
 		for _, k := range sortedKeys(s.Attributes) {
@@ -133,51 +141,59 @@ func (m *metric) values(t *probe.Table) error {
 		}
 		m.points = append(m.points, p)
 	}
+	m.row = make([]uint64, len(m.points))
 	return nil
 }
 
-// level tells whether the value is one of now, rather than a growth.
+// level tells whether the value is one of now, rather than a growth. Of a swapped map, the rows of a tick are then all there is:
+// an iterator counts them anew each time.
 func (m *metric) level() bool {
 	return m.spec.Type == probe.Gauge || m.spec.Type == probe.UpDownCounter
 }
 
+// read takes the numbers out of a row.
+func (m *metric) read(value []byte) {
+	if m.bounds != nil {
+		m.hist.Read(m.row, value)
+		return
+	}
+	for i := range m.points {
+		m.row[i] = m.points[i].number.Read(value)
+	}
+}
+
 // identity appends what tells the series of a row from the metric's others, but for its resource.
 func (m *metric) identity(dst, key []byte) []byte {
-	for i := range m.columns {
-		dst = m.columns[i].AppendIdentity(dst, key)
+	for _, r := range m.exact {
+		dst = append(dst, key[r.start:r.end]...)
+	}
+	for _, c := range m.inexact {
+		dst = c.AppendIdentity(dst, key)
 	}
 	return dst
 }
 
-// attributes decodes a row's key. Keys have the table's key size, which newMetric held each column against.
-func (m *metric) attributes(sink *attributes, key []byte) {
+// decode puts the attributes of a row's key. Without a key they are the overflow's.
+func (m *metric) decode(dst layout.Sink, key []byte) {
+	if len(key) == 0 {
+		dst.PutBool(overflowAttribute, true)
+		return
+	}
 	for i := range m.columns {
-		_ = m.columns[i].Append(sink, key)
+		_ = m.columns[i].Append(dst, key) // a column ends within the key
 	}
 }
 
-// begin forgets the last payload.
-func (m *metric) begin() {
-	clear(m.out)
-	m.last = nil
+// describe writes the attributes of a row's key, with room for some more.
+func (m *metric) describe(dst pcommon.Map, key []byte, more int) {
+	dst.EnsureCapacity(m.room + more)
+	m.sink.m = dst
+	m.decode(&m.sink, key)
+	m.room = max(m.room, dst.Len())
 }
 
-// slot is where data points of a resource go; it makes the metric in the payload when it is the first. room is how many
-// data points are expected.
-func (m *metric) slot(b *batch, r *resource, room int) output {
-	if m.last == r && r != nil {
-		return m.lastSlot
-	}
-	o, ok := m.out[r]
-	if !ok {
-		o = m.open(b.scope(r).Metrics().AppendEmpty(), b.temporality, room)
-		m.out[r] = o
-	}
-	m.last, m.lastSlot = r, o
-	return o
-}
-
-func (m *metric) open(dst pmetric.Metric, temporality pmetric.AggregationTemporality, room int) (o output) {
+// open makes the metric in a payload.
+func (m *metric) open(dst pmetric.Metric, temporality pmetric.AggregationTemporality) (o output) {
 	dst.SetName(m.name)
 	dst.SetDescription(m.spec.Description)
 	dst.SetUnit(m.spec.Unit)
@@ -186,8 +202,6 @@ func (m *metric) open(dst pmetric.Metric, temporality pmetric.AggregationTempora
 		h := dst.SetEmptyHistogram()
 		h.SetAggregationTemporality(temporality)
 		o.histograms = h.DataPoints()
-		o.histograms.EnsureCapacity(room)
-		return o
 	case probe.Gauge:
 		o.numbers = dst.SetEmptyGauge().DataPoints()
 	case probe.UpDownCounter:
@@ -201,21 +215,47 @@ func (m *metric) open(dst pmetric.Metric, temporality pmetric.AggregationTempora
 		s.SetAggregationTemporality(temporality)
 		o.numbers = s.DataPoints()
 	}
-	o.numbers.EnsureCapacity(room)
 	return o
 }
 
-// number writes a data point's value.
-func (m *metric) number(dst pmetric.NumberDataPoint, v int64) {
-	if m.spec.Scale == 1 {
-		dst.SetIntValue(v)
+// write appends a series' data points. describe writes its attributes and leaves room for some more.
+func (m *metric) write(o output, values []uint64, start, now pcommon.Timestamp, describe func(dst pcommon.Map, more int)) {
+	if m.bounds != nil {
+		p := o.histograms.AppendEmpty()
+		describe(p.Attributes(), 0)
+		p.SetStartTimestamp(start)
+		p.SetTimestamp(now)
+		m.setDistribution(p, values)
 		return
 	}
-	dst.SetDoubleValue(float64(v) * m.spec.Scale)
+	for i := range m.points {
+		p := o.numbers.AppendEmpty()
+		more := m.points[i].attributes
+		describe(p.Attributes(), len(more))
+		for _, a := range more {
+			p.Attributes().PutStr(a[0], a[1])
+		}
+		if m.spec.Type != probe.Gauge {
+			p.SetStartTimestamp(start)
+		}
+		p.SetTimestamp(now)
+		m.setNumber(p, i, values[i])
+	}
 }
 
-// distribution writes a histogram's data point.
-func (m *metric) distribution(dst pmetric.HistogramDataPoint, counts []uint64, sum uint64) {
+func (m *metric) setNumber(dst pmetric.NumberDataPoint, i int, v uint64) {
+	switch {
+	case m.spec.Scale == 1:
+		dst.SetIntValue(int64(v))
+	case m.points[i].number.Signed:
+		dst.SetDoubleValue(float64(int64(v)) * m.spec.Scale)
+	default:
+		dst.SetDoubleValue(float64(v) * m.spec.Scale)
+	}
+}
+
+func (m *metric) setDistribution(dst pmetric.HistogramDataPoint, values []uint64) {
+	counts, sum := values[:m.hist.N], values[m.hist.N]
 	var n uint64
 	for _, c := range counts {
 		n += c
@@ -224,37 +264,4 @@ func (m *metric) distribution(dst pmetric.HistogramDataPoint, counts []uint64, s
 	dst.SetSum(float64(sum) * m.spec.Scale)
 	dst.BucketCounts().FromRaw(counts)
 	dst.ExplicitBounds().FromRaw(m.bounds)
-}
-
-// distributionOf writes a row's histogram.
-func (m *metric) distributionOf(dst pmetric.HistogramDataPoint, value []byte) {
-	m.scratch = append(m.scratch[:0], make([]uint64, m.hist.N)...)
-	var sum uint64
-	m.hist.Add(m.scratch, &sum, value)
-	m.distribution(dst, m.scratch, sum)
-}
-
-// batch is the payload of one tick.
-type batch struct {
-	metrics     pmetric.Metrics
-	identity    Identity
-	temporality pmetric.AggregationTemporality
-	tick        uint64
-	scopeName   string
-	version     string
-	// start is the end of the tick before, now the time of this one.
-	start, now pcommon.Timestamp
-}
-
-func (b *batch) scope(r *resource) pmetric.ScopeMetrics {
-	if r.tick == b.tick {
-		return r.scope
-	}
-	rm := b.metrics.ResourceMetrics().AppendEmpty()
-	b.identity.Describe(r.Resource, rm.Resource())
-	r.scope = rm.ScopeMetrics().AppendEmpty()
-	r.scope.Scope().SetName(b.scopeName)
-	r.scope.Scope().SetVersion(b.version)
-	r.tick = b.tick
-	return r.scope
 }

@@ -23,67 +23,62 @@ type Identity interface {
 	Describe(Resource, pcommon.Resource)
 }
 
-// resource is an interned [Resource], so that series hold a pointer and compare it.
+// resource is an interned [Resource], so that series hold a pointer.
 type resource struct {
 	Resource
-
-	// id is a number that no other resource had or will have.
-	id   uint64
-	used time.Time
+	// number tells resources apart in the identities of series.
+	number uint64
+	// used is the age of the last payload that had something of it.
+	used time.Duration
 	// scope is where this tick's metrics of the resource go, once tick is the current one.
 	scope pmetric.ScopeMetrics
 	tick  uint64
 }
 
-// resources interns. Those that were not used for ttl are forgotten.
+// resources interns. Those that were in no payload for ttl are forgotten; the host stays.
 type resources struct {
-	byValue map[Resource]*resource
-	ttl     time.Duration
-	last    uint64 // id
+	identity Identity
+	ttl      time.Duration
+	host     *resource
+	known    map[Resource]*resource
+	made     uint64
+	// byCgroup is asked for each row. It holds for one tick: a cgroup may become a container's.
+	byCgroup map[uint64]*resource
 }
 
-func newResources(ttl time.Duration) *resources {
-	return &resources{byValue: make(map[Resource]*resource), ttl: ttl}
+func newResources(identity Identity, ttl time.Duration) *resources {
+	r := &resources{identity: identity, ttl: ttl, known: make(map[Resource]*resource), byCgroup: make(map[uint64]*resource)}
+	r.host = r.intern(Resource{})
+	return r
 }
 
-func (r *resources) get(v Resource, now time.Time) *resource {
-	res, ok := r.byValue[v]
+func (r *resources) intern(v Resource) *resource {
+	res, ok := r.known[v]
 	if !ok {
-		r.last++
-		res = &resource{Resource: v, id: r.last}
-		r.byValue[v] = res
+		r.made++
+		res = &resource{Resource: v, number: r.made}
+		r.known[v] = res
 	}
-	res.used = now
 	return res
 }
 
-func (r *resources) expire(now time.Time) {
-	for v, res := range r.byValue {
-		if now.Sub(res.used) > r.ttl {
-			delete(r.byValue, v)
-		}
+// of is the resource of a cgroup, used now.
+func (r *resources) of(cgroup uint64, now time.Duration) *resource {
+	res, ok := r.byCgroup[cgroup]
+	if !ok {
+		res = r.intern(r.identity.Resource(cgroup))
+		res.used = now
+		r.byCgroup[cgroup] = res
 	}
+	return res
 }
 
-// attributes is the layout.Sink of a pcommon.Map. One is kept and pointed at map after map, so that decoding into
-// it allocates nothing of its own.
-type attributes struct {
-	m pcommon.Map
-}
-
-func (a *attributes) PutStr(key, value string)            { a.m.PutStr(key, value) }
-func (a *attributes) PutInt(key string, value int64)      { a.m.PutInt(key, value) }
-func (a *attributes) PutDouble(key string, value float64) { a.m.PutDouble(key, value) }
-func (a *attributes) PutBool(key string, value bool)      { a.m.PutBool(key, value) }
-
-func (a *attributes) PutBytes(key string, value []byte) {
-	a.m.PutEmptyBytes(key).FromRaw(value)
-}
-
-func (a *attributes) PutStrs(key string, values []string) {
-	s := a.m.PutEmptySlice(key)
-	s.EnsureCapacity(len(values))
-	for _, v := range values {
-		s.AppendEmpty().SetStr(v)
+// next ends a tick.
+func (r *resources) next(now time.Duration) {
+	clear(r.byCgroup)
+	for v, res := range r.known {
+		if res != r.host && now-res.used > r.ttl {
+			delete(r.known, v)
+		}
 	}
 }

@@ -3,156 +3,206 @@
 package emit
 
 import (
+	"bytes"
+	"encoding/binary"
+	"hash/maphash"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
-
-	"github.com/ebpfreceiver/ebpfreceiver/internal/layout"
 )
 
-// series is one time series: its identity, and the index of its values in the set.
-type series struct {
-	// id is what layout columns give as the identity, and then the resource's id.
-	id       string
-	resource *resource
-	// attributes as decoded from the key that was seen first.
-	attributes pcommon.Map
-	start      pcommon.Timestamp
-	// touched is when a row last gave it something.
-	touched time.Time
-}
-
-// seriesSet are the series of one metric. Values lie side by side in flat slices, width numbers a series (the metric's
-// points, or the slots and the sum of its histogram), so that a tick touches few cache lines and the garbage collector
-// sees few pointers.
+// seriesSet are the series of one metric, which rows are added to. All that a row has to find and change of its series lies
+// together, in records without pointers one behind the other: rows come in no order, and each is to touch a cache line or two.
+//
+// A record is the age of the payload that a row was last added for, the lengths of the identity and of the key, the identity,
+// the totals, and the key that the series was seen first with. All start at multiples of 8 bytes.
 type seriesSet struct {
-	byKey map[string]int
-	list  []series
-	width int
-	// total is what was counted so far, sent what of it went out as deltas.
-	total, sent []uint64
-	limit       int
-	overflow    int // index of the overflow series, or -1
+	// limit is how many series there may be, but for the overflow series. width is how many totals each has.
+	limit, width int
+	seed         maphash.Seed
+	index        index // of records by their identities; a place is the offset by 8
+	records      []byte
+	list         []series
+	attributes   recording
+	// overflow is the record of the series that takes what exceeds a limit, in the kernel or here; or -1.
+	overflow int
+	fetched  uint64 // is of no use but that it has to be read
 }
 
-func newSeriesSet(m *metric, limit int) *seriesSet {
-	s := &seriesSet{byKey: make(map[string]int), width: len(m.points), limit: limit, overflow: -1}
-	if m.bounds != nil {
-		s.width = m.hist.N + 1
-	}
-	return s
+// series is what is needed of a series only to write it.
+type series struct {
+	record   int // offset
+	resource *resource
+	start    pcommon.Timestamp
+	// The attributes as they were decoded first, where series are kept from tick to tick.
+	attributes span
 }
 
-func (s *seriesSet) values(i int) []uint64 { return s.total[i*s.width : (i+1)*s.width] }
+const (
+	touchedAt  = 0
+	lengthsAt  = 8
+	identityAt = 16
+)
 
-func (s *seriesSet) sentValues(i int) []uint64 { return s.sent[i*s.width : (i+1)*s.width] }
-
-func (s *seriesSet) add(v series) int {
-	s.list = append(s.list, v)
-	for range s.width {
-		s.total = append(s.total, 0)
-		s.sent = append(s.sent, 0)
-	}
-	return len(s.list) - 1
+func newSeriesSet(limit, width int) *seriesSet {
+	return &seriesSet{limit: limit, width: width, seed: maphash.MakeSeed(), overflow: -1}
 }
 
-// find returns the index of a row's series, which it makes of key when there is none yet. Over the limit it is the
-// overflow series.
-func (s *seriesSet) find(m *metric, r *resource, id, key []byte, sink *attributes, start pcommon.Timestamp, host *resource) int {
-	if i, ok := s.byKey[string(id)]; ok {
-		return i
-	}
-	if len(s.byKey) >= s.limit {
-		return s.overflowed(host, start)
-	}
-	v := series{id: string(id), resource: r, attributes: pcommon.NewMap(), start: start}
-	v.attributes.EnsureCapacity(len(m.columns))
-	sink.m = v.attributes
-	m.attributes(sink, key)
-	i := s.add(v)
-	s.byKey[v.id] = i
-	return i
+func aligned(n int) int { return (n + 7) &^ 7 }
+
+func (s *seriesSet) lengths(record int) (identity, key int) {
+	v := binary.NativeEndian.Uint64(s.records[record+lengthsAt:])
+	return int(uint32(v)), int(v >> 32)
 }
 
-// overflowed returns the index of the series that takes what exceeds a limit, in the kernel or here.
-func (s *seriesSet) overflowed(host *resource, start pcommon.Timestamp) int {
-	if s.overflow < 0 {
-		v := series{resource: host, attributes: pcommon.NewMap(), start: start}
-		v.attributes.PutBool(overflowAttribute, true)
-		s.overflow = s.add(v)
+func (s *seriesSet) identity(record int) []byte {
+	n, _ := s.lengths(record)
+	return s.records[record+identityAt : record+identityAt+n]
+}
+
+func (s *seriesSet) totalsAt(record int) int {
+	n, _ := s.lengths(record)
+	return record + identityAt + aligned(n)
+}
+
+// key is the one that the series was seen first with; empty for the overflow series and for those that keep attributes.
+func (s *seriesSet) key(record int) []byte {
+	_, n := s.lengths(record)
+	at := s.totalsAt(record) + 8*s.width
+	return s.records[at : at+n]
+}
+
+func (s *seriesSet) size(record int) int {
+	identity, key := s.lengths(record)
+	return identityAt + aligned(identity) + 8*s.width + aligned(key)
+}
+
+func (s *seriesSet) touched(record int) time.Duration {
+	return time.Duration(binary.NativeEndian.Uint64(s.records[record+touchedAt:]))
+}
+
+func (s *seriesSet) hash(identity []byte) uint32 { return uint32(maphash.Bytes(s.seed, identity)) }
+
+// find returns the record of an identity.
+func (s *seriesSet) find(identity []byte, hash uint32) (int, bool) {
+	place, ok := s.index.find(hash, func(place int) bool { return bytes.Equal(s.identity(8*place), identity) })
+	return 8 * place, ok
+}
+
+// fetch touches what find will look at, for many at a time: the processor then waits for memory once, and not once each.
+func (s *seriesSet) fetch(lookups []lookup) {
+	if s.index.n == 0 {
+		return
 	}
+	var places [lookahead]int
+	for i := range lookups {
+		places[i] = s.index.peek(lookups[i].hash)
+	}
+	for _, place := range places[:len(lookups)] {
+		if place >= 0 {
+			s.fetched += uint64(s.records[8*place+identityAt])
+		}
+	}
+}
+
+// full tells whether there is room for the overflow series only.
+func (s *seriesSet) full() bool { return s.index.n >= s.limit }
+
+// add makes a series that find did not find, and returns its record.
+func (s *seriesSet) add(v series, identity []byte, hash uint32, key []byte) int {
+	record := s.append(v, identity, key)
+	s.index.add(hash, record/8)
+	return record
+}
+
+func (s *seriesSet) addOverflow(v series) int {
+	s.overflow = s.append(v, nil, nil)
 	return s.overflow
 }
 
-// accumulate adds a row's values to a series, and tells whether there was anything.
-func (s *seriesSet) accumulate(m *metric, i int, value []byte) bool {
-	dst := s.values(i)
-	grew := false
-	if m.bounds != nil {
-		return addHistogram(m.hist, dst, value)
-	}
-	for j := range m.points {
-		v := uint64(m.points[j].number.Read(value))
-		dst[j] += v
-		grew = grew || v != 0
-	}
-	return grew
+func (s *seriesSet) append(v series, identity, key []byte) int {
+	v.record = len(s.records)
+	s.list = append(s.list, v)
+	size := identityAt + aligned(len(identity)) + 8*s.width + aligned(len(key))
+	s.records = slices.Grow(s.records, size)[:v.record+size]
+	r := s.records[v.record:]
+	clear(r)
+	binary.NativeEndian.PutUint64(r[lengthsAt:], uint64(len(key))<<32|uint64(len(identity)))
+	copy(r[identityAt:], identity)
+	copy(r[identityAt+aligned(len(identity))+8*s.width:], key)
+	return v.record
 }
 
-// addHistogram adds slots and, behind them, the sum.
-func addHistogram(h layout.Histogram, dst []uint64, value []byte) bool {
-	before := uint64(0)
-	for _, v := range dst[:h.N] {
-		before += v
+// count adds numbers to a record's totals, now.
+func (s *seriesSet) count(record int, numbers []uint64, now time.Duration) {
+	binary.NativeEndian.PutUint64(s.records[record+touchedAt:], uint64(now))
+	totals := s.records[s.totalsAt(record):]
+	for i, n := range numbers {
+		binary.NativeEndian.PutUint64(totals[8*i:], binary.NativeEndian.Uint64(totals[8*i:])+n)
 	}
-	h.Add(dst[:h.N], &dst[h.N], value)
-	for _, v := range dst[:h.N] {
-		before -= v
-	}
-	return before != 0
 }
 
-// reset forgets the totals, for maps that are cumulative in the kernel: the next read brings them whole.
-func (s *seriesSet) reset() { clear(s.total) }
+// totals reads a record's totals.
+func (s *seriesSet) totals(dst []uint64, record int) {
+	totals := s.records[s.totalsAt(record):]
+	for i := range dst {
+		dst[i] = binary.NativeEndian.Uint64(totals[8*i:])
+	}
+}
 
-// shift moves all times.
-func (s *seriesSet) shift(d time.Duration) {
+// zero sets all totals to 0.
+func (s *seriesSet) zero() {
 	for i := range s.list {
-		v := &s.list[i]
-		v.start = pcommon.NewTimestampFromTime(v.start.AsTime().Add(d))
-		if !v.touched.IsZero() {
-			v.touched = v.touched.Add(d)
-		}
+		at := s.totalsAt(s.list[i].record)
+		clear(s.records[at : at+8*s.width])
 	}
 }
 
-// expire drops the series that nothing was added to since before.
-func (s *seriesSet) expire(before time.Time) {
-	for i := 0; i < len(s.list); {
-		if i == s.overflow || !s.list[i].touched.Before(before) {
-			i++
+// clear drops all series, and gives room back that is not used by far.
+func (s *seriesSet) clear() {
+	if cap(s.list) > 8*len(s.list) {
+		s.list, s.records = nil, nil
+	}
+	clear(s.list) // of pointers
+	s.list, s.records = s.list[:0], s.records[:0]
+	s.index.clear()
+	s.overflow = -1
+}
+
+// expire drops the series that no row was added to since before; the overflow series stays.
+func (s *seriesSet) expire(before time.Duration) {
+	old := func(v series) bool { return s.touched(v.record) < before && v.record != s.overflow }
+	if slices.ContainsFunc(s.list, old) {
+		s.keep(func(v series) bool { return !old(v) })
+	}
+}
+
+// keep drops all other series. Those that stay move up in their order.
+func (s *seriesSet) keep(stays func(series) bool) {
+	s.index.clear()
+	n, end, overflow := 0, 0, -1
+	attributes := recording{keys: s.attributes.keys}
+	for _, v := range s.list {
+		if !stays(v) {
 			continue
 		}
-		s.remove(i)
-	}
-}
-
-// remove puts the last series into the place of one.
-func (s *seriesSet) remove(i int) {
-	last := len(s.list) - 1
-	delete(s.byKey, s.list[i].id)
-	if i != last {
-		s.list[i] = s.list[last]
-		copy(s.values(i), s.values(last))
-		copy(s.sentValues(i), s.sentValues(last))
-		if last == s.overflow {
-			s.overflow = i
+		size := s.size(v.record)
+		copy(s.records[end:], s.records[v.record:v.record+size])
+		if v.record == s.overflow {
+			overflow = end
 		} else {
-			s.byKey[s.list[i].id] = i
+			s.index.add(s.hash(s.identity(end)), end/8)
 		}
+		v.record = end
+		v.attributes = attributes.copy(&s.attributes, v.attributes)
+		s.list[n] = v
+		n++
+		end += size
 	}
-	s.list[last] = series{}
-	s.list = s.list[:last]
-	s.total = s.total[:last*s.width]
-	s.sent = s.sent[:last*s.width]
+	clear(s.list[n:]) // of pointers
+	s.list, s.records, s.attributes, s.overflow = s.list[:n], s.records[:end], attributes, overflow
+	if cap(s.list) > 4*n {
+		s.list, s.records = slices.Clone(s.list), slices.Clone(s.records)
+	}
 }
