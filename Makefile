@@ -99,6 +99,7 @@ BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -Wall -Werror -Ibpf/include \
 	-I/usr/include/$(shell gcc -print-multiarch 2>/dev/null || echo $(shell uname -m)-linux-gnu) \
 	-fdebug-compilation-dir=. -ffile-prefix-map=$(CURDIR)=.
 
+## objects: compile the programs (needs clang 19 and the headers of libbpf)
 .PHONY: objects
 objects: $(BPF_SOURCES:.c=.o)
 

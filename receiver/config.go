@@ -116,6 +116,9 @@ func createDefaultConfig() component.Config {
 // Validate, so that a user sees all mistakes at once, each with its place.
 func (cfg *Config) Unmarshal(conf *confmap.Conf) error {
 	cfg.problems = unknownKeys(cfg, conf.ToStringMap())
+	if _, list := conf.Get("probes").([]any); list {
+		cfg.problems = append(cfg.problems, probe.PrefixConfig(errors.New(`want names with a colon each: "probes: { cpu: , process: }"`), "probes"))
+	}
 	if err := conf.Unmarshal(cfg, confmap.WithIgnoreUnused()); err != nil {
 		cfg.problems = append(cfg.problems, decodeProblems(cfg, err)...)
 	}
@@ -135,7 +138,7 @@ func (cfg *Config) Validate() error {
 func (cfg *Config) validate(builtin map[string]*probe.Spec) error {
 	p := problems{errs: slices.Clone(cfg.problems)}
 	if cfg.CollectionInterval < minCollectionInterval {
-		p.add(fmt.Errorf("want at least %v, have %v", minCollectionInterval, cfg.CollectionInterval), "collection_interval")
+		p.add(tooShort(cfg.CollectionInterval), "collection_interval")
 	}
 	if cfg.Temporality != Cumulative && cfg.Temporality != Delta {
 		p.add(probe.Unknown("temporality", string(cfg.Temporality), []string{string(Cumulative), string(Delta)}), "temporality")
@@ -236,4 +239,11 @@ func (cfg *Config) checkSeriesTTL(ttl time.Duration) error {
 		return fmt.Errorf("%v is shorter than the collection_interval, %v", ttl, cfg.CollectionInterval)
 	}
 	return nil
+}
+
+func tooShort(interval time.Duration) error {
+	if interval > 0 && interval < time.Microsecond {
+		return fmt.Errorf("want at least %v, have %v: a number without a unit is in nanoseconds", minCollectionInterval, interval)
+	}
+	return fmt.Errorf("want at least %v, have %v", minCollectionInterval, interval)
 }

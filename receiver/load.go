@@ -90,6 +90,9 @@ func (r *ebpfReceiver) load(ctx context.Context) (missing, fatal error) {
 			r.states[p.Name] = stateFailed
 		} else {
 			err = r.attach(p, env)
+			if r.states[p.Name] == stateFailed {
+				maps.DeleteFunc(owners, func(_, owner string) bool { return owner == p.Name })
+			}
 		}
 		if err != nil && p.Required {
 			return nil, err

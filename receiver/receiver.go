@@ -101,6 +101,7 @@ func (r *ebpfReceiver) Start(ctx context.Context, host component.Host) error {
 	}
 	r.report = func(e *componentstatus.Event) { componentstatus.ReportStatus(host, e) }
 	r.run()
+	r.announce()
 	if missing != nil {
 		r.logger.Warn("not everything that the configuration asks for can be had here", zap.Error(missing))
 		r.report(componentstatus.NewRecoverableErrorEvent(missing))
@@ -147,4 +148,18 @@ func (r *ebpfReceiver) keepTime(ctx context.Context) {
 			r.logger.Info("the wall clock was set", zap.Duration("step", step))
 		}
 	}
+}
+
+// announce says once what is attached.
+func (r *ebpfReceiver) announce() {
+	if len(r.probes) == 0 {
+		r.logger.Warn("nothing is attached: no probe that could be had has a metric or an event for the pipelines")
+		return
+	}
+	var attached []string
+	for _, p := range r.probes {
+		attached = append(attached, fmt.Sprintf("%s (%d metrics, %d events)", p.resolved.Name,
+			len(p.Settings.Metrics), len(p.Settings.Events)))
+	}
+	r.logger.Info("attached", zap.Strings("probes", attached))
 }

@@ -20,7 +20,7 @@ func TestKernelRedact(t *testing.T) {
 	r := newRig(t, `
 probes:
   process:
-    redact: ["hunter[0-9]+", "(?i)bearer [^ ]+"]
+    redact: ["hunter[0-9]+", "(?i)bearer [^ ]+", "--token[= ](\\S+)"]
     events: { ebpf.process.exec: { filter: { cgroups: [`+c.Path+`] } }, ebpf.process.exit: { filter: { cgroups: [`+c.Path+`] } } }
 `)
 	sink := new(consumertest.LogsSink)
@@ -29,13 +29,14 @@ probes:
 	for _, args := range [][]string{
 		{"--password=hunter2", "--user=me"},
 		{"-H", "Authorization: Bearer c2VjcmV0", "hunter2hunter3"},
+		{"--token", "c2VjcmV0", "--token=c2VjcmV0", "last"},
 	} {
 		require.NoError(t, c.Command("true", args...).Run())
 	}
 	r.stop()
 
 	all := execs(records(sink.AllLogs()...))
-	require.Len(t, all, 2)
+	require.Len(t, all, 3)
 	var args [][]any
 	for _, record := range all {
 		list, _ := record.Attributes().Get("process.command_args")
@@ -44,6 +45,7 @@ probes:
 	assert.Equal(t, [][]any{
 		{"--password=[REDACTED]", "--user=me"},
 		{"-H", "Authorization: [REDACTED]", "[REDACTED][REDACTED]"},
+		{"--token", "[REDACTED]", "--token=[REDACTED]", "last"},
 	}, args)
 	for _, ld := range sink.AllLogs() {
 		text, err := (&plog.JSONMarshaler{}).MarshalLogs(ld)

@@ -82,8 +82,6 @@ type Options struct {
 	// Redact replaces what matches in strings: the first group of an expression where it has one, else all of the match.
 	Redact []*regexp.Regexp
 	Names  Names
-	// Strings is shared by the columns of one goroutine; nil for none.
-	Strings *Strings
 }
 
 // NewColumn makes the column of a field. The error names the decoders that exist, or why this one does not fit the
@@ -97,9 +95,6 @@ func NewColumn(name string, f Field, o Options) (Column, error) {
 	build, ok := decoders[as]
 	if !ok {
 		return Column{}, fmt.Errorf("%s: unknown decoder %q; there are %s", name, as, strings.Join(Decoders(), ", "))
-	}
-	if len(o.Redact) > 0 {
-		o.Strings = nil // a secret is not to be remembered
 	}
 	if c.blob && !blobDecoder(as) {
 		return Column{}, fmt.Errorf("%s: decoder %q: %w", name, as, errBlob)
@@ -138,6 +133,9 @@ func (c *Column) Check(record []byte) error {
 	_, err := c.raw(record)
 	return err
 }
+
+// Blob tells whether the field only points at its bytes, which can lie beyond the end of a record that has room for the field.
+func (c *Column) Blob() bool { return c.blob }
 
 // raw are the bytes to decode.
 func (c *Column) raw(record []byte) ([]byte, error) {

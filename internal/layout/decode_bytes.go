@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"net"
+	"net/netip"
 )
 
 // buildPort is for a __be16, as ports stand in headers and sockets; one in host order is a uint.
@@ -18,38 +20,32 @@ func buildPort(c *Column, f Field, _ Options) error {
 }
 
 // buildIP shows an IPv4-mapped address as the IPv4 address that it is; no other bytes look like it.
-func buildIP(c *Column, f Field, o Options) error {
+func buildIP(c *Column, f Field, _ Options) error {
 	switch f.Size {
 	case 4:
 		c.decode = func(dst Sink, name string, raw []byte) {
-			dst.PutStr(name, o.Strings.address([16]byte{10: 0xff, 0xff, raw[0], raw[1], raw[2], raw[3]}))
+			dst.PutStr(name, netip.AddrFrom4([4]byte(raw)).String())
 		}
 	case 16:
-		c.decode = func(dst Sink, name string, raw []byte) { dst.PutStr(name, o.Strings.address([16]byte(raw))) }
+		c.decode = func(dst Sink, name string, raw []byte) {
+			dst.PutStr(name, netip.AddrFrom16([16]byte(raw)).Unmap().String())
+		}
 	default:
 		return errors.New("the field has neither 4 nor 16 bytes")
 	}
 	return nil
 }
 
-func buildMAC(c *Column, f Field, o Options) error {
+func buildMAC(c *Column, f Field, _ Options) error {
 	if f.Size != 6 && f.Size != 8 {
 		return errors.New("the field has neither 6 nor 8 bytes")
 	}
-	c.setExactText(o.Strings, func(dst, raw []byte) []byte {
-		for i := range raw {
-			if i > 0 {
-				dst = append(dst, ':')
-			}
-			dst = hex.AppendEncode(dst, raw[i:i+1])
-		}
-		return dst
-	})
+	c.decode = func(dst Sink, name string, raw []byte) { dst.PutStr(name, net.HardwareAddr(raw).String()) }
 	return nil
 }
 
-func buildHex(c *Column, _ Field, o Options) error {
-	c.setExactText(o.Strings, hex.AppendEncode)
+func buildHex(c *Column, _ Field, _ Options) error {
+	c.decode = func(dst Sink, name string, raw []byte) { dst.PutStr(name, hex.EncodeToString(raw)) }
 	return nil
 }
 

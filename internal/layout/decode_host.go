@@ -42,7 +42,7 @@ const (
 // buildProcess gives process.pid of a pid and, of a process_key, process.executable.name too. Two processes of one name that
 // had the same pid one after the other are told apart by their start in the key, and are one series to whoever reads the
 // attributes.
-func buildProcess(c *Column, f Field, o Options) error {
+func buildProcess(c *Column, f Field, _ Options) error {
 	putPID := func(dst Sink, raw []byte) { dst.PutInt("process.pid", int64(binary.NativeEndian.Uint32(raw))) }
 	switch f.Size {
 	case 4:
@@ -54,7 +54,7 @@ func buildProcess(c *Column, f Field, o Options) error {
 		}
 		c.decode = func(dst Sink, _ string, raw []byte) {
 			putPID(dst, raw[processKeyPID:])
-			dst.PutStr("process.executable.name", o.Strings.text(cut(raw[processKeyComm:])))
+			dst.PutStr("process.executable.name", text(cut(raw[processKeyComm:])))
 		}
 		return nil
 	}

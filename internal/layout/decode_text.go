@@ -18,11 +18,19 @@ func cut(b []byte) []byte {
 	return b
 }
 
+// text is bytes as a valid UTF-8 string, which protobuf insists on.
+func text(b []byte) string {
+	if utf8.Valid(b) {
+		return string(b)
+	}
+	return strings.ToValidUTF8(string(b), "\uFFFD")
+}
+
 // appendText appends a string's identity: what stands after its end is no part of it.
 func appendText(dst, raw []byte) []byte {
 	b := cut(raw)
 	if !utf8.Valid(b) {
-		b = bytes.ToValidUTF8(b, []byte("\uFFFD"))
+		b = []byte(text(b))
 	}
 	return append(append(dst, b...), 0)
 }
@@ -31,7 +39,7 @@ func buildString(c *Column, _ Field, o Options) error {
 	c.identity = appendText
 	c.decode = func(dst Sink, name string, raw []byte) {
 		if b := cut(raw); len(b) > 0 || !o.OmitZero {
-			dst.PutStr(name, redact(o.Redact, o.Strings.text(b)))
+			dst.PutStr(name, redact(o.Redact, text(b)))
 		}
 	}
 	return nil
@@ -48,10 +56,11 @@ func buildStrings(c *Column, _ Field, o Options) error {
 			raw = bytes.TrimRight(raw, "\x00")
 		}
 		if len(raw) > 0 {
-			all := strings.TrimSuffix(o.Strings.text(raw), "\x00")
+			all := strings.TrimSuffix(text(raw), "\x00")
 			for s := range strings.SplitSeq(all, "\x00") {
 				list = append(list, redact(o.Redact, s))
 			}
+			redactAcross(o.Redact, list)
 		}
 		dst.PutStrs(name, list)
 	}
@@ -67,7 +76,7 @@ func buildPath(c *Column, _ Field, o Options) error {
 			raw = bytes.TrimRight(raw, "\x00")
 		}
 		room = appendPath(room[:0], raw)
-		dst.PutStr(name, redact(o.Redact, o.Strings.text(room)))
+		dst.PutStr(name, redact(o.Redact, text(room)))
 	}
 	return nil
 }
@@ -102,4 +111,27 @@ func redact(patterns []*regexp.Regexp, s string) string {
 		}
 	}
 	return s
+}
+
+// redactAcross redacts strings that follow each other, such as arguments: a secret is often one of its own, which only the
+// one before it gives away. Patterns see them with a space between.
+func redactAcross(patterns []*regexp.Regexp, list []string) {
+	for _, re := range patterns {
+		group := min(re.NumSubexp(), 1)
+		for _, m := range slices.Backward(re.FindAllStringSubmatchIndex(strings.Join(list, " "), -1)) {
+			hide(list, m[2*group], m[2*group+1])
+		}
+	}
+}
+
+// hide replaces what lies between two places of the strings joined by a space each, string by string.
+func hide(list []string, from, to int) {
+	start := 0
+	for i, s := range list {
+		low, high := max(from-start, 0), min(to-start, len(s))
+		if low < high && s[low:high] != redacted {
+			list[i] = s[:low] + redacted + s[high:]
+		}
+		start += len(s) + 1
+	}
 }

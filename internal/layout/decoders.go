@@ -54,12 +54,6 @@ func (c *Column) setText(of func(raw []byte) string) {
 	c.decode = func(dst Sink, name string, raw []byte) { dst.PutStr(name, of(raw)) }
 }
 
-// setExactText is setText for a decoder that never makes the same string of distinct fields. It appends to dst.
-func (c *Column) setExactText(s *Strings, appendText func(dst, raw []byte) []byte) {
-	var room [64]byte
-	c.decode = func(dst Sink, name string, raw []byte) { dst.PutStr(name, s.of(appendText(room[:0], raw))) }
-}
-
 // numeral is how a number stands for itself where it has no name.
 func numeral(v int64, signed bool) string {
 	if signed {

@@ -27,7 +27,6 @@ type Options struct {
 type Metrics struct {
 	options   Options
 	resources *resources
-	strings   *layout.Strings
 	tables    []*Table // that were read
 	payload   payload
 	// last is when the last payload was begun, with the monotonic clock's reading.
@@ -36,7 +35,7 @@ type Metrics struct {
 
 // NewMetrics returns a builder for the tables that began to count at start or later.
 func NewMetrics(o Options, start time.Time) *Metrics {
-	m := &Metrics{options: o, resources: newResources(o.Identity, o.TTL), strings: layout.NewStrings(), last: start}
+	m := &Metrics{options: o, resources: newResources(o.Identity, o.TTL), last: start}
 	m.payload = payload{
 		identity:    o.Identity,
 		temporality: pmetric.AggregationTemporalityCumulative,

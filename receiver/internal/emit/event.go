@@ -35,6 +35,7 @@ type event struct {
 	text      string
 	columns   []layout.Column
 	container *layout.Column
+	blobs     []*layout.Column
 	body      *body
 	// room is how many attributes a record was seen to have.
 	room int
@@ -69,13 +70,12 @@ func NewLogs(o LogsOptions, p *probe.Probe) (*Logs, error) {
 		options: o, events: make(map[uint32]*event),
 		byValue: make(map[Resource]plog.LogRecordSlice), byCgroup: make(map[uint64]plog.LogRecordSlice),
 	}
-	shared := layout.NewStrings()
 	for name := range p.Settings.Events {
 		t, ok := p.EventTypes[name]
 		if !ok {
 			continue // not to be had on this kernel
 		}
-		e, err := newEvent(name, p.Spec.Events[name], t, o, shared)
+		e, err := newEvent(name, p.Spec.Events[name], t, o)
 		if err != nil {
 			return nil, fmt.Errorf("event %s: %w", name, err)
 		}
@@ -85,7 +85,7 @@ func NewLogs(o LogsOptions, p *probe.Probe) (*Logs, error) {
 	return l, nil
 }
 
-func newEvent(name string, spec probe.Event, t layout.Type, o LogsOptions, shared *layout.Strings) (*event, error) {
+func newEvent(name string, spec probe.Event, t layout.Type, o LogsOptions) (*event, error) {
 	whole, err := layout.FieldOf(t, ".")
 	if err != nil {
 		return nil, err
@@ -101,7 +101,7 @@ func newEvent(name string, spec probe.Event, t layout.Type, o LogsOptions, share
 		if err != nil {
 			return nil, fmt.Errorf("attribute %s: %w", label, err)
 		}
-		options := layout.Options{As: a.As, Values: a.Values, OmitZero: a.OmitZero, Scale: a.Scale, Names: o.Names, Strings: shared}
+		options := layout.Options{As: a.As, Values: a.Values, OmitZero: a.OmitZero, Scale: a.Scale, Names: o.Names}
 		if a.Redact {
 			options.Redact = o.Redact
 		}
@@ -114,6 +114,9 @@ func newEvent(name string, spec probe.Event, t layout.Type, o LogsOptions, share
 			continue
 		}
 		e.columns = append(e.columns, c)
+		if c.Blob() {
+			e.blobs = append(e.blobs, &c)
+		}
 	}
 	return e, nil
 }
@@ -146,8 +149,8 @@ func (l *Logs) Add(raw []byte) error {
 	if len(raw) < e.size {
 		return errShort
 	}
-	for i := range e.columns {
-		if err := e.columns[i].Check(raw); err != nil {
+	for _, c := range e.blobs {
+		if err := c.Check(raw); err != nil {
 			return fmt.Errorf("event %s: %w", e.name, err)
 		}
 	}

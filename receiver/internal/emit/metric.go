@@ -43,12 +43,12 @@ type point struct {
 	attributes [][2]string
 }
 
-func newMetric(name string, t *probe.Table, p *probe.Probe, o Options, s *layout.Strings) (*metric, error) {
+func newMetric(name string, t *probe.Table, p *probe.Probe, names layout.Names) (*metric, error) {
 	m := &metric{name: name, spec: p.Spec.Metrics[name]}
 	if m.spec.Scale == 0 {
 		m.spec.Scale = 1
 	}
-	if err := m.setColumns(t, p, layout.Options{Names: o.Names, Strings: s}); err != nil {
+	if err := m.setColumns(t, p, layout.Options{Names: names}); err != nil {
 		return nil, fmt.Errorf("metric %s: %w", name, err)
 	}
 	if err := m.setValues(t.Value); err != nil {

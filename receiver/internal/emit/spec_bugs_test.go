@@ -41,9 +41,11 @@ func points(m pmetric.Metrics) []pmetric.NumberDataPoint {
 	var list []pmetric.NumberDataPoint
 	for _, rm := range m.ResourceMetrics().All() {
 		for _, metric := range rm.ScopeMetrics().At(0).Metrics().All() {
-			numbers := metric.Sum().DataPoints()
+			var numbers pmetric.NumberDataPointSlice
 			if metric.Type() == pmetric.MetricTypeGauge {
 				numbers = metric.Gauge().DataPoints()
+			} else {
+				numbers = metric.Sum().DataPoints()
 			}
 			for _, p := range numbers.All() {
 				list = append(list, p)

@@ -41,7 +41,7 @@ type Table struct {
 func NewTable(b *Metrics, t *probe.Table, p *probe.Probe, ttl time.Duration) (*Table, error) {
 	table := &Table{source: t.Table, builder: b, probe: p, ttl: ttl}
 	for _, name := range t.Metrics {
-		m, err := newMetric(name, t, p, b.options, b.strings)
+		m, err := newMetric(name, t, p, b.options.Names)
 		if err != nil {
 			return nil, err
 		}
