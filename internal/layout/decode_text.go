@@ -4,6 +4,7 @@ package layout
 
 import (
 	"bytes"
+	"encoding/binary"
 	"regexp"
 	"slices"
 	"strings"
@@ -49,6 +50,11 @@ func buildString(c *Column, _ Field, o Options) error {
 // size fill it up.
 func buildStrings(c *Column, _ Field, o Options) error {
 	blob := c.blob
+	// Broken bytes are not told apart; a list may hold what ends the identities of others, and is led by its length.
+	c.identity = func(dst, raw []byte) []byte {
+		s := text(bytes.TrimRight(raw, "\x00"))
+		return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
+	}
 	var list []string
 	c.decode = func(dst Sink, name string, raw []byte) {
 		list = list[:0]
@@ -71,6 +77,10 @@ func buildStrings(c *Column, _ Field, o Options) error {
 func buildPath(c *Column, _ Field, o Options) error {
 	blob := c.blob
 	var room []byte
+	c.identity = func(dst, raw []byte) []byte {
+		room = appendPath(room[:0], bytes.TrimRight(raw, "\x00"))
+		return append(append(dst, text(room)...), 0)
+	}
 	c.decode = func(dst Sink, name string, raw []byte) {
 		if !blob {
 			raw = bytes.TrimRight(raw, "\x00")

@@ -68,7 +68,7 @@ func parseBench(text string) []result {
 // snapshots takes full maps to finished payloads.
 func snapshots(ctx context.Context, r *run) error {
 	// The large ones take seconds an iteration.
-	small, err := r.emit(ctx, "^BenchmarkKernelSnapshot$/^(delta|cumulative)$/^(numbers|addresses)$/^100000$", 9)
+	small, err := r.emit(ctx, "^BenchmarkKernelSnapshot$/^(delta|cumulative)$/^(numbers|addresses)$/^100000$", 15)
 	if errors.Is(err, errNoEmit) {
 		r.note("%v: no snapshots", err)
 		return nil
@@ -76,7 +76,7 @@ func snapshots(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
-	large, err := r.emit(ctx, "^BenchmarkKernelSnapshot$/^(delta|cumulative)$/^addresses$/^1000000$", 3)
+	large, err := r.emit(ctx, "^BenchmarkKernelSnapshot$/^(delta|cumulative)$/^addresses$/^1000000$", 5)
 	if err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func snapshots(ctx context.Context, r *run) error {
 
 // emitEvents takes records to payloads, and returns the floor in ns a record.
 func (r *run) emitEvents(ctx context.Context) (float64, error) {
-	results, err := r.emit(ctx, "^BenchmarkKernelEvents$", 100)
+	results, err := r.emit(ctx, "^BenchmarkKernelEvents$", 200)
 	if errors.Is(err, errNoEmit) {
 		r.note("%v: records are not held against their floors", err)
 		return 0, nil

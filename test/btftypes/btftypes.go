@@ -15,7 +15,7 @@ import (
 	"github.com/ebpfreceiver/ebpfreceiver/internal/probe"
 )
 
-// Type is any BTF type, Struct one of a map's key, its value, or a record.
+// The types of BTF, under names of their own so that tests need not import the library.
 type (
 	Type   = btf.Type
 	Struct = btf.Struct

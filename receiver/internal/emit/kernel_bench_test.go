@@ -128,10 +128,31 @@ func BenchmarkKernelSnapshot(b *testing.B) {
 				require.NoError(b, source.Fill())
 				r.full = append(r.full, timed(full))
 			}
-			require.Equal(b, c.n, payload.DataPointCount())
+			requireRows(b, payload, c.n, c.delta)
 			r.report(b, c.n)
 		})
 	}
+}
+
+// requireRows holds the last payload to what was written: row i has the value i+1, once each time.
+func requireRows(b *testing.B, md pmetric.Metrics, n int, delta bool) {
+	b.Helper()
+	times := int64(1)
+	if !delta {
+		times += int64(b.N)
+	}
+	require.Equal(b, n, md.DataPointCount())
+	sum, attributes := int64(0), 0
+	sources := make(map[string]bool, n)
+	for _, p := range md.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().At(0).Sum().DataPoints().All() {
+		sum += p.IntValue()
+		attributes += p.Attributes().Len()
+		source, _ := p.Attributes().Get("source.address")
+		sources[source.AsString()] = true
+	}
+	require.Equal(b, times*int64(n)*int64(n+1)/2, sum)
+	require.Equal(b, n*len(rows.Attributes), attributes)
+	require.Len(b, sources, n)
 }
 
 // bareMetrics is a payload as the table makes it, of constants.

@@ -30,12 +30,12 @@ type (
 	value [2]uint64
 )
 
-// keys are n different ones: clients of one server, one port after the other.
+// keys are n different ones: clients of one server, each with an address and a port of its own.
 func keys(n int, addresses bool) []key {
 	list := make([]key, n)
 	for i := range list {
 		k := &list[i]
-		client, port := uint32(i/50_000), uint16(10_000+i%50_000)
+		client, port := uint32(10<<24+i), uint16(10_000+i%50_000)
 		if !addresses {
 			binary.NativeEndian.PutUint64(k[0:], uint64(client))
 			binary.NativeEndian.PutUint64(k[8:], 0x0a000001)
@@ -44,8 +44,8 @@ func keys(n int, addresses bool) []key {
 			binary.NativeEndian.PutUint64(k[32:], 7)
 			continue
 		}
-		copy(k[0:], []byte{10: 0xff, 11: 0xff, 12: 10, 13: 20})
-		binary.BigEndian.PutUint16(k[14:], uint16(client))
+		copy(k[0:], []byte{10: 0xff, 11: 0xff})
+		binary.BigEndian.PutUint32(k[12:], client)
 		copy(k[16:], []byte{10: 0xff, 11: 0xff, 12: 10, 15: 1})
 		binary.BigEndian.PutUint16(k[32:], port)
 		binary.BigEndian.PutUint16(k[34:], 443)

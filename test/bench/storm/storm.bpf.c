@@ -55,10 +55,10 @@ const volatile union {
 
 /* Leaf first, as path_read() writes them. */
 #define EXECUTABLE "python3.11\0bin\0usr"
-#define DIRECTORY "storage\0billing\0services\0src\0build\0home"
+#define DIRECTORY "0000\0storage\0services\0billing\0src\0build\0home"
 #define ARGS                                                                   \
 	"/usr/bin/python3.11\0-m\0pip\0install\0--no-cache-dir\0--requirement\0" \
-	"/home/build/src/services/billing/storage/requirements.txt"
+	"/home/build/src/billing/services/storage/requirements-0000"
 
 struct scratch {
 	struct record record;
@@ -79,6 +79,15 @@ struct {
 } scratch SEC(".maps");
 
 static u32 sequence;
+
+/* Records that differ: nothing that remembers strings is to be flattered. */
+static __always_inline void put_digits(char *to, u32 n)
+{
+	to[0] = 'a' + ((n >> 12) & 15);
+	to[1] = 'a' + ((n >> 8) & 15);
+	to[2] = 'a' + ((n >> 4) & 15);
+	to[3] = 'a' + (n & 15);
+}
 
 /* Sees each change of a thread's name, by itself or another. */
 SEC("tp_btf/task_rename")
@@ -114,6 +123,8 @@ int BPF_PROG(storm, struct task_struct *task, const char *comm)
 			break;
 		r->sequence = sequence++;
 		r->pid = r->sequence & 0x3fffff;
+		put_digits(s->directory, r->sequence);
+		put_digits(s->args + sizeof(ARGS) - 5, r->sequence);
 		if (event_begin(EVENT_EXEC, task, &now))
 			event_output(EVENT_EXEC, &r->header, sizeof(*s), now);
 	}
