@@ -33,7 +33,8 @@ func (s *sink) PutInt(k string, v int64)      { *s = append(*s, attribute{k, v})
 func (s *sink) PutDouble(k string, v float64) { *s = append(*s, attribute{k, v}) }
 func (s *sink) PutBool(k string, v bool)      { *s = append(*s, attribute{k, v}) }
 func (s *sink) PutBytes(k string, v []byte)   { *s = append(*s, attribute{k, append([]byte{}, v...)}) }
-func (s *sink) PutStrs(k string, v []string)  { *s = append(*s, attribute{k, append([]string{}, v...)}) }
+
+func (s *sink) PutStrs(k string, v []string) { *s = append(*s, attribute{k, append([]string{}, v...)}) }
 
 // names knows the numbers below 100, each two of them by one name.
 type names struct{}
@@ -162,6 +163,7 @@ func decodings() []decoding {
 		{as: "path", t: btftypes.Blob, o: omit, raw: blob(""), want: nil},
 		{as: "path", t: btftypes.Blob, raw: blob("\xff\x00a\x00"), want: "/a/\uFFFD"},
 		{as: "process", t: btftypes.ProcessKey, raw: process(1, 42, "init"), want: sink{{"process.pid", int64(42)}, {"process.executable.name", "init"}}},
+		{as: "process", t: u32, raw: native(uint32(42)), want: sink{{"process.pid", int64(42)}}},
 		{as: "process", t: u64, refused: "32"},
 		{as: "container", t: u64, raw: native(uint64(1)), want: layout.Container},
 		{as: "container", t: u32, refused: "not a cgroup id"},

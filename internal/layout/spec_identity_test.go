@@ -27,7 +27,7 @@ func TestSpecIdentityIsThatOfTheAttributes(t *testing.T) {
 	n32 := func() []byte { return native(uint32(r.IntN(120))) }
 	n64 := func() []byte {
 		if r.IntN(4) == 0 {
-			return native(uint64(math.MaxUint64 - uint64(r.IntN(3))))
+			return native(math.MaxUint64 - uint64(r.IntN(3)))
 		}
 		return native(uint64(r.IntN(120)))
 	}

@@ -15,9 +15,11 @@ import (
 	"github.com/ebpfreceiver/ebpfreceiver/internal/probe"
 )
 
-// The types of BTF, under names of their own so that tests need not import the library.
+// Names of the library's types, so that tests need not import it.
 type (
-	Type   = btf.Type
+	// Type is any BTF type.
+	Type = btf.Type
+	// Struct is a BTF struct.
 	Struct = btf.Struct
 )
 

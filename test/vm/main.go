@@ -38,8 +38,9 @@ func main() {
 	flag.BoolVar(&o.accept, "accept", false, "write the tables although they became worse")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, o, os.Stdout, os.Stderr); err != nil {
+	err := run(ctx, o, os.Stdout, os.Stderr)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "test-kernels:", err)
 		os.Exit(1)
 	}
@@ -62,7 +63,7 @@ func run(ctx context.Context, o options, out, log io.Writer) error {
 	if o.pin {
 		return renew(ctx, fetch, pins)
 	}
-	m, err := newMatrix(ctx, o, fetch, pins, log)
+	m, err := newMatrix(o, fetch, pins, log)
 	if err != nil {
 		return err
 	}
@@ -98,7 +99,7 @@ type matrix struct {
 	results  []*result
 }
 
-func newMatrix(ctx context.Context, o options, fetch *fetcher, pins []pin, log io.Writer) (*matrix, error) {
+func newMatrix(o options, fetch *fetcher, pins []pin, log io.Writer) (*matrix, error) {
 	for _, expression := range []string{o.kernels, o.environments, o.packages} {
 		if _, err := regexp.Compile(expression); err != nil {
 			return nil, err

@@ -8,11 +8,6 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-struct xdp_md {
-	u32 data;
-	u32 data_end;
-};
-
 #define SLOT(name, min, max, sub)                                              \
 	struct name##_value {                                                  \
 		HISTOGRAM(min, max, sub);                                      \

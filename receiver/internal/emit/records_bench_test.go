@@ -69,7 +69,7 @@ func (r *record) text(path, v string) {
 }
 
 // blob appends bytes and points the field at them.
-func (r *record) blob(path string, v string) {
+func (r *record) blob(path, v string) {
 	r.b.Helper()
 	f := r.field(path)
 	binary.NativeEndian.PutUint16(f, uint16(len(r.bytes)))

@@ -116,9 +116,8 @@ func (s *seriesSet) add(v series, identity []byte, hash uint32, key []byte) int 
 	return record
 }
 
-func (s *seriesSet) addOverflow(v series) int {
+func (s *seriesSet) addOverflow(v series) {
 	s.overflow = s.append(v, nil, nil)
-	return s.overflow
 }
 
 func (s *seriesSet) append(v series, identity, key []byte) int {

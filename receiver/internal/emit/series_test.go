@@ -86,7 +86,7 @@ func TestSeriesSetIsAMap(t *testing.T) {
 					want = rebuilt(t, set, want)
 				}
 			}
-			require.Equal(t, len(want), len(set.list))
+			require.Len(t, set.list, len(want))
 			requireSame(t, set, want)
 		}
 		set.zero()

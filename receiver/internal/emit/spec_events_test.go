@@ -158,7 +158,7 @@ func TestSpecSeverities(t *testing.T) {
 func TestSpecRefusedRecords(t *testing.T) {
 	l := newLogs(t, "info", "")
 	whole := record(3, 10, 1, 0, "", "", "")
-	for n := range len(whole) {
+	for n := range whole {
 		require.Error(t, l.Add(whole[:n]), "%d bytes", n)
 	}
 	require.Error(t, l.Add(record(4, 10, 1, 0, "", "", "")), "an unknown id")

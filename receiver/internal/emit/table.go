@@ -92,7 +92,7 @@ func (t *Table) Read(ctx context.Context) (int, error) {
 			v.series.zero()
 			continue
 		}
-		t.flush(v)
+		t.flush(v, err != nil)
 		v.outputs.clear()
 	}
 	t.failed = err != nil

@@ -78,11 +78,14 @@ func (t *Table) merge(v *view, rows snapshot.Rows, from, to int) {
 	for n := from; n < to; n++ {
 		key := rows.Key(n)
 		v.read(rows.Value(n))
+		told := v.level()
 		if v.previous != nil {
+			// A row that is there keeps its series alive.
+			told = v.kept && !isZero(v.row)
 			v.previous.growth(key, v.row)
 		}
 		nothing := isZero(v.row)
-		if nothing && !v.level() {
+		if nothing && !told {
 			continue
 		}
 		l := t.lookups[n-from]
@@ -91,7 +94,7 @@ func (t *Table) merge(v *view, rows snapshot.Rows, from, to int) {
 		switch {
 		case ok:
 		case nothing && t.source.Kind() == snapshot.Plain:
-			continue // a cell of an array, which nobody may ever have used
+			continue // a cell of an array, which nobody may ever have used; or a row that has not grown since its series ended
 		case v.series.full():
 			t.overflowed = true
 			record = t.overflowRecord(v)
@@ -148,10 +151,10 @@ func (t *Table) overflowRecord(v *view) int {
 	return v.series.overflow
 }
 
-// flush writes the series into the payload.
-func (t *Table) flush(v *view) {
+// flush writes the series into the payload, without those that had their time: a read that failed does not tell which.
+func (t *Table) flush(v *view, failed bool) {
 	p, set := &t.builder.payload, v.series
-	if v.kept {
+	if v.kept && !failed {
 		set.expire(p.age - t.ttl)
 	}
 	room := 0
