@@ -28,7 +28,8 @@ run: collector
 collector:
 	@echo "Building $(COLLECTOR): some minutes the first time, seconds after that."
 	@echo "1/2 writing its sources and fetching its modules"
-	@$(TOOL) builder --config $(MANIFEST) --skip-compilation
+	@# With the same flags as the Collector, it shares packages with it that need not be compiled twice.
+	@CGO_ENABLED=0 GOFLAGS="$$($(GO) env GOFLAGS) -trimpath" $(TOOL) builder --config $(MANIFEST) --skip-compilation
 	@echo "2/2 compiling"
 	@cd build && CGO_ENABLED=0 $(GO) build -v -trimpath -ldflags='-s -w' -o $(notdir $(COLLECTOR)) . 2>&1 \
 		| awk '/^[A-Za-z0-9_.\/~-]+$$/ { if (++n % 50 == 0) { print "    " n " packages"; fflush() } next } { print; fflush() }'

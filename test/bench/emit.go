@@ -110,7 +110,7 @@ func snapshots(ctx context.Context, r *run) error {
 
 // emitEvents takes records to payloads, and returns the floor in ns a record.
 func (r *run) emitEvents(ctx context.Context) (float64, error) {
-	results, err := r.emit(ctx, "^BenchmarkKernelEvents$", 200)
+	results, err := r.emit(ctx, "^BenchmarkKernelEvents$", 60)
 	if errors.Is(err, errNoEmit) {
 		r.note("%v: records are not held against their floors", err)
 		return 0, nil

@@ -99,7 +99,7 @@ func (r *recording) put(key string, k kind, text string, number uint64) {
 	r.list = append(r.list, recorded{text: text, number: number, key: uint16(i), kind: k})
 }
 
-// copy appends attributes of a recording with the same keys.
+// copy appends attributes of a recording with the same keys, which may be the same memory further on.
 func (r *recording) copy(from *recording, s span) span {
 	start := len(r.list)
 	r.list = append(r.list, from.list[s.start:s.end]...)

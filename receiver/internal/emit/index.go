@@ -53,9 +53,9 @@ func (x *index) put(slot uint64) {
 	x.slots[i] = slot
 }
 
-// clear empties the index, and gives room back that it has not used by far.
-func (x *index) clear() {
-	if len(x.slots) > 8*x.n {
+// clear empties the index, and gives room back that so many entries would not use by far.
+func (x *index) clear(expected int) {
+	if len(x.slots) > 16*expected {
 		x.slots = nil
 	}
 	clear(x.slots)

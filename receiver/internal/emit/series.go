@@ -160,28 +160,31 @@ func (s *seriesSet) zero() {
 
 // clear drops all series, and gives room back that is not used by far.
 func (s *seriesSet) clear() {
+	s.index.clear(len(s.list))
 	if cap(s.list) > 8*len(s.list) {
 		s.list, s.records = nil, nil
 	}
 	clear(s.list) // of pointers
 	s.list, s.records = s.list[:0], s.records[:0]
-	s.index.clear()
 	s.overflow = -1
 }
 
 // expire drops the series that no row was added to since before; the overflow series stays.
 func (s *seriesSet) expire(before time.Duration) {
-	old := func(v series) bool { return s.touched(v.record) < before && v.record != s.overflow }
-	if slices.ContainsFunc(s.list, old) {
-		s.keep(func(v series) bool { return !old(v) })
+	stays := func(v series) bool { return s.touched(v.record) >= before || v.record == s.overflow }
+	staying := 0
+	for _, v := range s.list {
+		if stays(v) {
+			staying++
+		}
 	}
-}
-
-// keep drops all other series. Those that stay move up in their order.
-func (s *seriesSet) keep(stays func(series) bool) {
-	s.index.clear()
+	if staying == len(s.list) {
+		return
+	}
+	// They move up, in their order.
+	s.index.clear(staying)
 	n, end, overflow := 0, 0, -1
-	attributes := recording{keys: s.attributes.keys}
+	attributes := recording{keys: s.attributes.keys, list: s.attributes.list[:0]}
 	for _, v := range s.list {
 		if !stays(v) {
 			continue
@@ -200,8 +203,9 @@ func (s *seriesSet) keep(stays func(series) bool) {
 		end += size
 	}
 	clear(s.list[n:]) // of pointers
+	clear(s.attributes.list[len(attributes.list):])
 	s.list, s.records, s.attributes, s.overflow = s.list[:n], s.records[:end], attributes, overflow
 	if cap(s.list) > 4*n {
-		s.list, s.records = slices.Clone(s.list), slices.Clone(s.records)
+		s.list, s.records, s.attributes.list = slices.Clone(s.list), slices.Clone(s.records), slices.Clone(s.attributes.list)
 	}
 }

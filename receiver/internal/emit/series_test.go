@@ -105,7 +105,7 @@ func TestSeriesSetIsAMap(t *testing.T) {
 // rebuilt enters all series under the few hashes of the test.
 func rebuilt(t *testing.T, set *seriesSet, want map[string]*known) map[string]*known {
 	t.Helper()
-	set.index.clear()
+	set.index.clear(len(set.list))
 	for _, v := range set.list {
 		if v.record != set.overflow {
 			identity := set.identity(v.record)
