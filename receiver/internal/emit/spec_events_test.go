@@ -116,7 +116,7 @@ func unobserved(t *testing.T, logs plog.Logs) json.RawMessage {
 func TestSpecGoldenEvents(t *testing.T) {
 	l := newLogs(t, "warn", "ran {path} pid={pid} {absent}of {args} {failed}, 100%{")
 	for _, r := range [][]byte{
-		record(3, 10, 7, -2, "leaf\x00mid\x00root\x00", "a\x00password=x y\x00\x00", "password=hunter2 token-12"),
+		record(3, 10, 7, -2, "leaf\x00mid\x00top\x00", "a\x00password=x y\x00\x00", "password=hunter2 token-12"),
 		record(3, 11, 8, 0, "", "", ""),                                  // all that can be left out
 		record(3, 20, 9, 13, "bad\xff\x00", "\xfe\x00", "x\xff\x00rest"), // no UTF-8, and more behind the end
 		record(3, 1, 1, 9999, "", "", "token-1 password= password=a password=b"),
