@@ -21,17 +21,23 @@ func buildPort(c *Column, f Field, _ Options) error {
 
 // buildIP shows an IPv4-mapped address as the IPv4 address that it is; no other bytes look like it.
 func buildIP(c *Column, f Field, _ Options) error {
+	var address func(raw []byte) netip.Addr
 	switch f.Size {
 	case 4:
-		c.decode = func(dst Sink, name string, raw []byte) {
-			dst.PutStr(name, netip.AddrFrom4([4]byte(raw)).String())
-		}
+		address = func(raw []byte) netip.Addr { return netip.AddrFrom4([4]byte(raw)) }
 	case 16:
-		c.decode = func(dst Sink, name string, raw []byte) {
-			dst.PutStr(name, netip.AddrFrom16([16]byte(raw)).Unmap().String())
-		}
+		address = func(raw []byte) netip.Addr { return netip.AddrFrom16([16]byte(raw)).Unmap() }
 	default:
 		return errors.New("the field has neither 4 nor 16 bytes")
+	}
+	// One side of most flows is an address of the host, and comes again and again.
+	var last netip.Addr
+	var text string
+	c.decode = func(dst Sink, name string, raw []byte) {
+		if a := address(raw); a != last {
+			last, text = a, a.String()
+		}
+		dst.PutStr(name, text)
 	}
 	return nil
 }

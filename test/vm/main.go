@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -162,7 +163,11 @@ func (m *matrix) programs(ctx context.Context, arch string) (binaries, error) {
 		return b, nil
 	}
 	fmt.Fprintf(m.log, "compiling the tests for %s\n", arch)
-	b, err := build(ctx, arch, append([]string{environmentPackage}, m.packages...), m.work)
+	packages := m.packages
+	if slices.ContainsFunc(environments, func(e environment) bool { return e.name != "" }) {
+		packages = append([]string{environmentPackage}, packages...)
+	}
+	b, err := build(ctx, arch, packages, m.work)
 	m.built[arch] = b
 	return b, err
 }
