@@ -70,8 +70,10 @@ func (m *Metrics) begin(now time.Time, passed time.Duration) {
 	p.now = pcommon.NewTimestampFromTime(now)
 }
 
-// End returns the payload, which is the caller's.
+// End returns the payload, which is the caller's: nothing of it is kept.
 func (m *Metrics) End() pmetric.Metrics {
 	m.resources.next(m.payload.age)
-	return m.payload.metrics
+	metrics := m.payload.metrics
+	m.payload.metrics = pmetric.Metrics{}
+	return metrics
 }

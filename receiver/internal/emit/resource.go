@@ -77,6 +77,7 @@ func (r *resources) of(cgroup uint64, now time.Duration) *resource {
 func (r *resources) next(now time.Duration) {
 	clear(r.byCgroup)
 	for v, res := range r.known {
+		res.scope = pmetric.ScopeMetrics{} // which holds all of the payload
 		if res != r.host && now-res.used > r.ttl {
 			delete(r.known, v)
 		}
