@@ -89,6 +89,14 @@ type ProbeConfig struct {
 	MaxSeries int `mapstructure:"max_series"`
 	// SeriesTTL takes the place of the receiver's.
 	SeriesTTL time.Duration `mapstructure:"series_ttl"`
+	// Attributes of each metric that has a choice of them and none of its own.
+	Attributes []string `mapstructure:"attributes"`
+	// Interfaces that a probe which sees packets is attached to: globs of their names. Empty: the uplinks.
+	Interfaces probe.InterfacesConfig `mapstructure:"interfaces"`
+	// NetworkNamespaces is "host", which is the default, or "all".
+	NetworkNamespaces string `mapstructure:"network_namespaces"`
+	// Filter is an expression of pcap-filter(7), which the packets match that such a probe counts.
+	Filter string `mapstructure:"filter"`
 	// RingSize of the ring buffer for events; 0 takes [probe.DefaultRingSize].
 	RingSize Size `mapstructure:"ring_size"`
 	// Redact has regular expressions. What matches one is replaced in attributes that hold text from user memory.
@@ -119,10 +127,29 @@ func (cfg *Config) Unmarshal(conf *confmap.Conf) error {
 	if _, list := conf.Get("probes").([]any); list {
 		cfg.problems = append(cfg.problems, probe.PrefixConfig(errors.New(`want names with a colon each: "probes: { cpu: , process: }"`), "probes"))
 	}
+	if err := conf.Merge(confmap.NewFromStringMap(longInterfaces(conf.ToStringMap()))); err != nil {
+		return err
+	}
 	if err := conf.Unmarshal(cfg, confmap.WithIgnoreUnused()); err != nil {
 		cfg.problems = append(cfg.problems, decodeProblems(cfg, err)...)
 	}
 	return nil
+}
+
+// longInterfaces has what a list of interfaces is short for: those to include.
+func longInterfaces(written map[string]any) map[string]any {
+	probes := make(map[string]any)
+	all, _ := written["probes"].(map[string]any)
+	for name, p := range all {
+		keys, _ := p.(map[string]any)
+		if list, ok := keys["interfaces"].([]any); ok {
+			probes[name] = map[string]any{"interfaces": map[string]any{"include": list}}
+		}
+	}
+	if len(probes) == 0 {
+		return nil
+	}
+	return map[string]any{"probes": probes}
 }
 
 // Validate implements [confmap.Validator]. It touches neither the kernel nor a file: of a user's own

@@ -101,7 +101,7 @@ func TestKernelConsumeContractLogs(t *testing.T) {
 			require.NoError(t, c.Command("true", id).Run())
 			return id
 		}},
-		GenerateCount: 200,
+		GenerateCount: kernel.Load(200, 20),
 	})
 }
 
@@ -130,6 +130,6 @@ func TestKernelConsumeContractMetrics(t *testing.T) {
 			require.NoError(t, c.Command("true").Run())
 			return c.Path
 		}},
-		GenerateCount: 40,
+		GenerateCount: kernel.Load(40, 10),
 	})
 }

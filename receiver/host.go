@@ -5,6 +5,7 @@ package ebpfreceiver
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -12,6 +13,8 @@ import (
 	"github.com/ebpfreceiver/ebpfreceiver/internal/host"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/layout"
+	"github.com/ebpfreceiver/ebpfreceiver/internal/packet"
+	"github.com/ebpfreceiver/ebpfreceiver/internal/probe"
 	"github.com/ebpfreceiver/ebpfreceiver/receiver/internal/emit"
 	"github.com/ebpfreceiver/ebpfreceiver/receiver/internal/metadata"
 )
@@ -26,6 +29,8 @@ type hostIdentity struct {
 	users      *host.Users
 	symbols    kernel.Symbols
 	enabled    metadata.ResourceAttributesConfig
+	// packets are the probes that are attached to interfaces.
+	packets []*probe.Probe
 }
 
 var (
@@ -80,13 +85,39 @@ func (h *hostIdentity) Describe(r emit.Resource, dst pcommon.Resource) {
 	put(h.enabled.K8sPodUID.Enabled, "k8s.pod.uid", r.PodUID)
 }
 
+func (h *hostIdentity) followers() []*packet.Follower {
+	var list []*packet.Follower
+	for _, p := range h.packets {
+		if f := p.Interfaces(); f != nil {
+			list = append(list, f)
+		}
+	}
+	return list
+}
+
 // The rest implements [layout.Names].
 
 func (h *hostIdentity) CgroupPath(id uint64) string { return h.cgroups.Resolve(id).Path }
 
 func (h *hostIdentity) Device(dev uint32) string { return known(h.devices.Resolve(dev)) }
 
-func (h *hostIdentity) Interface(index uint32) string { return known(h.interfaces.Resolve(index)) }
+// Interface asks those who follow the interfaces first: they know what an interface was called that has gone.
+func (h *hostIdentity) Interface(namespace, index uint32) string {
+	for _, f := range h.followers() {
+		if name, ok := f.Interface(namespace, int(index)); ok {
+			return name
+		}
+	}
+	if namespace != 0 {
+		return ""
+	}
+	return known(h.interfaces.Resolve(index))
+}
+
+// Owner finds the one container in the namespace that has the address.
+func (h *hostIdentity) Owner(address netip.Addr) uint64 {
+	return 0 // until the follower tells
+}
 
 func (h *hostIdentity) Symbol(address uint64) string { return h.symbols.Resolve(address) }
 

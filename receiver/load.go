@@ -142,7 +142,7 @@ func (r *ebpfReceiver) environment(k *kernel.Kernel) (probe.Environment, error) 
 		return probe.Environment{}, err
 	}
 	r.host = host
-	env := probe.Environment{Kernel: k, Logger: r.logger, CgroupController: -1, CgroupID: host.cgroups.IDOf}
+	env := probe.Environment{Kernel: k, Logger: r.logger, Root: r.cfg.RootPath, CgroupController: -1, CgroupID: host.cgroups.IDOf}
 	h := host.cgroups.Hierarchy()
 	r.logger.Debug("containers are found by their cgroups",
 		zap.Int("version", h.Version), zap.String("controller", h.Controller), zap.String("mount", h.Mount), zap.String("reason", h.Reason))
@@ -186,6 +186,9 @@ func (r *ebpfReceiver) attach(resolved resolvedProbe, env probe.Environment) err
 	if err != nil {
 		return errors.Join(fmt.Errorf("probe %s: %w", resolved.Name, err), p.Close())
 	}
+	if resolved.Spec.Packets {
+		r.host.packets = append(r.host.packets, p)
+	}
 	if err := p.Attach(); err != nil {
 		return errors.Join(err, p.Close())
 	}
@@ -194,12 +197,28 @@ func (r *ebpfReceiver) attach(resolved resolvedProbe, env probe.Environment) err
 		r.logger.Debug("program", zap.String("probe", resolved.Name), zap.String("role", program.Role), zap.String("program", program.Name),
 			zap.String("hook", program.Hook), zap.Bool("taken", program.Taken), zap.Error(program.Err))
 	}
-	if len(p.Missing) == 0 {
+	err = errors.Join(unavailable(resolved.Name, p.Missing), unattached(resolved.Name, p))
+	if err == nil {
 		r.states[resolved.Name] = stateAttached
+	} else {
+		r.states[resolved.Name] = stateDegraded
+	}
+	return err
+}
+
+// unattached says which interfaces a probe should see the packets of, and does not.
+func unattached(name string, p *probe.Probe) error {
+	f := p.Interfaces()
+	if f == nil {
 		return nil
 	}
-	r.states[resolved.Name] = stateDegraded
-	return unavailable(resolved.Name, p.Missing)
+	missing := make(map[string]error)
+	for _, a := range f.Attachments() {
+		if a.Err != nil {
+			missing["interface "+a.Name] = a.Err
+		}
+	}
+	return unavailable(name, missing)
 }
 
 // unavailable says what of a probe is not to be had: one sentence for each reason.

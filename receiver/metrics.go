@@ -20,7 +20,7 @@ import (
 // collector takes a snapshot of all probes at each tick.
 type collector struct {
 	*ebpfReceiver
-	sources  []*runningProbe // that have metrics
+	sources  []*runningProbe // that have metrics, or records that an iterator makes
 	refusals refusals
 	// failing are the probes whose last snapshot failed: each failure is reported when it begins, not at every tick.
 	failing map[*runningProbe]bool
@@ -33,7 +33,7 @@ func newCollector(r *ebpfReceiver) *collector {
 		failing:      make(map[*runningProbe]bool),
 	}
 	for _, p := range r.probes {
-		if len(p.tables) > 0 {
+		if len(p.tables) > 0 || p.Iterates() {
 			c.sources = append(c.sources, p)
 		}
 	}

@@ -48,6 +48,8 @@ func (cfg *Config) resolve(name string, spec *probe.Spec) (resolvedProbe, error)
 	c := cfg.Probes[name]
 	own := probe.Config{
 		Options: c.Options, Metrics: c.Metrics, Events: c.Events, MaxSeries: c.MaxSeries, RingSize: int(c.RingSize),
+		Attributes: c.Attributes,
+		Packets:    probe.PacketsConfig{Interfaces: c.Interfaces, NetworkNamespaces: c.NetworkNamespaces, Filter: c.Filter},
 	}
 	checked := spec
 	if checked == nil {
@@ -112,6 +114,7 @@ func merge(top, own map[string]probe.MetricConfig) map[string]probe.MetricConfig
 // every probe is a mistake.
 func permissive(c ProbeConfig) *probe.Spec {
 	spec := &probe.Spec{
+		Packets: true,
 		Metrics: make(map[string]probe.Metric, len(c.Metrics)),
 		Events:  make(map[string]probe.Event, len(c.Events)),
 	}
@@ -124,6 +127,13 @@ func permissive(c ProbeConfig) *probe.Spec {
 	}
 	for name := range c.Events {
 		spec.Events[name] = probe.Event{}
+	}
+	if len(c.Attributes) > 0 {
+		attributes := make(map[string]bool, len(c.Attributes))
+		for _, a := range c.Attributes {
+			attributes[a] = true
+		}
+		spec.Metrics["any"] = probe.Metric{Attributes: attributes}
 	}
 	return spec
 }

@@ -77,12 +77,12 @@ const workload = `
 exec 5<&0 6<>"$1" 7<>"$2"
 n=1
 while [ $n -le 4 ]; do
-	(i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; printf d; read x <&5) &
+	(i=0; while [ $i -lt $3 ]; do i=$((i+1)); done; printf d; read x <&5) &
 	n=$((n+1))
 done
-(i=0; while [ $i -lt 3000 ]; do read x <&6; echo x >&7; i=$((i+1)); done; printf d; read x <&5) &
+(i=0; while [ $i -lt $4 ]; do read x <&6; echo x >&7; i=$((i+1)); done; printf d; read x <&5) &
 i=0
-while [ $i -lt 3000 ]; do echo x >&6; read x <&7; i=$((i+1)); done
+while [ $i -lt $4 ]; do echo x >&6; read x <&7; i=$((i+1)); done
 printf d
 read x <&5
 wait
@@ -94,7 +94,7 @@ func start(t *testing.T, c *kernel.Cgroup) (finish func()) {
 	there, back := filepath.Join(t.TempDir(), "there"), filepath.Join(t.TempDir(), "back")
 	require.NoError(t, unix.Mkfifo(there, 0o600))
 	require.NoError(t, unix.Mkfifo(back, 0o600))
-	cmd := c.Command("/bin/sh", "-c", workload, "sh", there, back)
+	cmd := c.Command("/bin/sh", "-c", workload, "sh", there, back, strconv.Itoa(kernel.Load(100000, 10000)), strconv.Itoa(kernel.Load(3000, 300)))
 	stdin, err := cmd.StdinPipe()
 	require.NoError(t, err)
 	stdout, err := cmd.StdoutPipe()
@@ -173,7 +173,8 @@ func TestKernelEqualsSchedstat(t *testing.T) {
 func TestKernelEqualsCgroupUsage(t *testing.T) {
 	c := kernel.NewCgroup(t)
 	r := kernel.Start(t, byCgroup)
-	require.NoError(t, c.Command("sh", "-c", "for i in $(seq 200); do /bin/true; done; i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done").Run())
+	require.NoError(t, c.Command("sh", "-c", "for i in $(seq $0); do /bin/true; done; i=0; while [ $i -lt $1 ]; do i=$((i+1)); done",
+		strconv.Itoa(kernel.Load(200, 20)), strconv.Itoa(kernel.Load(100000, 10000))).Run())
 	want := field(t, c.Read("cpu.stat"), `(?m)^usage_usec (\d+)$`)
 	r.Stop()
 	cpu := kernel.With(r.Last("container.cpu.time"), "process.linux.cgroup", c.Path)

@@ -18,6 +18,7 @@ typedef __u8 u8;
 typedef __u16 u16;
 typedef __u32 u32;
 typedef __u64 u64;
+typedef __s8 s8;
 typedef __s32 s32;
 typedef __s64 s64;
 typedef _Bool bool;
@@ -258,9 +259,14 @@ struct linux_binprm {
 	int argc;
 };
 
-/* An iterator's context; task is NULL once, after the last one. */
+/* Iterators' contexts; task, and key and value, are NULL once, after the last one. */
 struct bpf_iter__task {
 	struct task_struct *task;
+};
+
+struct bpf_iter__bpf_map_elem {
+	void *key;
+	void *value;
 };
 
 #pragma clang attribute pop

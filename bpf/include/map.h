@@ -16,6 +16,16 @@
 
 #include "kernel.h"
 
+/*
+ * Adds a key, and returns 0 or a negative error, -EEXIST when it is there already.
+ * Before Linux 6.4 the kernel's own functions behind the call return an int, which
+ * leaves the upper half of the register without its sign: a long would be no error.
+ */
+static __always_inline int map_insert(void *map, const void *key, const void *value)
+{
+	return bpf_map_update_elem(map, key, value, BPF_NOEXIST);
+}
+
 #define SWAPPED_MAP(_name, _type, _key, _value, _entries)                      \
 	struct _name##_inner {                                                 \
 		__uint(type, BPF_MAP_TYPE_##_type);                            \

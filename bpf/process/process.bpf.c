@@ -453,7 +453,7 @@ int BPF_PROG(process_exit_counted, struct task_struct *task)
 		return 0;
 	key.start = task->group_leader->start_boottime;
 	key.pid = task->tgid;
-	if (bpf_map_update_elem(&exited, &key, &seen, BPF_NOEXIST) == -EEXIST)
+	if (map_insert(&exited, &key, &seen) == -EEXIST)
 		return 0;
 	process_exited(task);
 	return 0;
@@ -581,7 +581,7 @@ static __always_inline void oom_killed(struct task_struct *task, u64 at)
 	/* Threads are marked, each that asks for memory while the process dies. */
 	key.start = task->group_leader->start_boottime;
 	key.pid = task->tgid;
-	if (bpf_map_update_elem(&oom_told, &key, &told, BPF_NOEXIST) == -EEXIST)
+	if (map_insert(&oom_told, &key, &told) == -EEXIST)
 		return;
 	if (!event_begin(EVENT_OOM_KILL, task, &now))
 		return;

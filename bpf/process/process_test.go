@@ -24,7 +24,7 @@ func TestKernelProcessCountsAreExact(t *testing.T) {
 	kernel.NeedRoot(t)
 	for _, exit := range exitPrograms(t) {
 		t.Run(exit, func(t *testing.T) {
-			const n = 1000
+			n := kernel.Load(1000, 50)
 			group := newCgroup(t)
 			p := loadProcess(t, processOptions{
 				Programs:  []string{"process_exec", "process_fork", exit},
@@ -84,7 +84,7 @@ func TestKernelProcessExitStatus(t *testing.T) {
 		require.EqualValues(t, state.Pid(), exits[0].Process.PID)
 		return exits[0]
 	}
-	for code := range 256 {
+	for code := 0; code < 256; code += kernel.Load(1, 51) {
 		state := finish(t, group.command("/bin/sh", "-c", "exit "+strconv.Itoa(code)))
 		require.Equal(t, code, state.ExitCode())
 		e := exitOf(state)
@@ -100,7 +100,11 @@ func TestKernelProcessExitStatus(t *testing.T) {
 		case unix.SIGSTOP, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU: // stop
 			continue
 		}
-		for _, core := range []string{"0", "unlimited"} {
+		limits := []string{"0", "unlimited"}
+		if testing.Short() {
+			limits = limits[signal%2:][:1]
+		}
+		for _, core := range limits {
 			// The shell signals itself: no moment at which a handler of its parent were still in place.
 			cmd := group.command("/bin/bash", "-c", fmt.Sprintf("ulimit -c %s; kill -%d $$", core, signal))
 			cmd.Dir = t.TempDir() // for the core
@@ -116,13 +120,13 @@ func TestKernelProcessExitStatus(t *testing.T) {
 			require.Equal(t, status.CoreDump(), e.CoreDumped, signal)
 		}
 	}
-	require.GreaterOrEqual(t, ended, 100)
+	require.GreaterOrEqual(t, ended, kernel.Load(100, 50))
 }
 
 // The last threads of a process meet when it ends; it has ended once.
 func TestKernelProcessThreadsEndTogether(t *testing.T) {
 	kernel.NeedRoot(t)
-	const n = 50
+	n := kernel.Load(50, 15)
 	group := newCgroup(t)
 	p := loadProcess(t, processOptions{
 		Programs: []string{"process_exit_counted"}, Events: []uint32{eventExit}, Cgroup: group,
@@ -179,12 +183,13 @@ func TestKernelProcessUsageOfShortOnes(t *testing.T) {
 		Programs: []string{exitPrograms(t)[0], "scheduler_clock_read"}, Events: []uint32{eventExit}, Cgroup: group,
 	})
 	var total, got time.Duration
-	for range 300 {
+	n := kernel.Load(300, 40)
+	for range n {
 		state := finish(t, group.command("/bin/true"))
 		total += state.UserTime() + state.SystemTime()
 	}
 	exits := decodeAll[exitEvent](t, p.drain()[eventExit])
-	require.Len(t, exits, 300)
+	require.Len(t, exits, n)
 	for _, e := range exits {
 		got += time.Duration(e.CPUTime)
 	}

@@ -167,7 +167,9 @@ func TestKernelProcessOOMKill(t *testing.T) {
 	require.EqualValues(t, pid, kills[0].Process.PID)
 	require.Equal(t, group.ID, kills[0].Process.Cgroup)
 	require.EqualValues(t, 123, kills[0].ScoreAdjustment)
-	require.InDelta(t, limit, kills[0].Memory, limit/4)
+	if kills[0].Memory != 0 || len(oomPrograms(t)) == 1 { // what is told at the exit has no memory any more
+		require.InDelta(t, limit, kills[0].Memory, limit/4)
+	}
 	exits := decodeAll[exitEvent](t, records[eventExit])
 	require.Len(t, exits, 1)
 	require.EqualValues(t, unix.SIGKILL, exits[0].Signal)

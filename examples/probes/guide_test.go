@@ -83,14 +83,20 @@ func write(t *testing.T, name string) string {
 	return dir
 }
 
-// compile runs the guide's own commands in a folder, for the program of that name.
-func compile(t *testing.T, dir, name string) {
+// needClang skips a test of what the guide's readers compile.
+func needClang(t *testing.T) {
 	t.Helper()
 	for _, tool := range []string{"clang-19", "llvm-strip-19"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Skipf("needs %s", tool)
 		}
 	}
+}
+
+// compile runs the guide's own commands in a folder, for the program of that name.
+func compile(t *testing.T, dir, name string) {
+	t.Helper()
+	needClang(t)
 	var script string
 	for _, b := range blocks(t) {
 		if strings.HasPrefix(b.text, "clang-19 ") {
@@ -118,6 +124,7 @@ func TestGuideCompiles(t *testing.T) {
 
 // The example of a histogram counts each process of a cgroup once, with the age that it has at least.
 func TestKernelGuideAges(t *testing.T) {
+	needClang(t)
 	c := kernel.NewCgroup(t)
 	dir := write(t, "ages")
 	compile(t, dir, "ages")

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	hostkernel "github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/probe"
 	"github.com/ebpfreceiver/ebpfreceiver/test/kernel"
 )
@@ -202,7 +203,18 @@ func inode(t *testing.T, path string) uint64 {
 	return info.Sys().(*syscall.Stat_t).Ino
 }
 
+// needTaskHelper skips tests of the probe cgroups where the kernel lacks what event.h needs of a program that is not given a task: before Linux 5.11.
+func needTaskHelper(t *testing.T) {
+	t.Helper()
+	kernel.NeedRoot(t)
+	if err := hostkernel.New(hostkernel.Options{}).Require("func/bpf_get_current_task_btf"); err != nil {
+		require.ErrorIs(t, err, hostkernel.ErrNotSupported)
+		t.Skip(err)
+	}
+}
+
 func TestKernelCgroups(t *testing.T) {
+	needTaskHelper(t)
 	parent := kernel.NewCgroup(t)
 	r := kernel.Start(t, user(t, "cgroups", ""))
 	const n = 100
@@ -240,6 +252,7 @@ func TestKernelCgroups(t *testing.T) {
 
 // Filters and rates need nothing from the probe but event.h.
 func TestKernelCgroupsFiltered(t *testing.T) {
+	needTaskHelper(t)
 	parent := kernel.NewCgroup(t)
 	r := kernel.Start(t, user(t, "cgroups", fmt.Sprintf(`    events:
       ebpf.example.cgroup.created: { filter: { pids: [%d] } }
@@ -285,6 +298,7 @@ func resourcesOf(r *kernel.Run, path string) (containers []string, hierarchies [
 
 // The records of a container's cgroup are the container's, also when nothing of it is left.
 func TestKernelCgroupsContainer(t *testing.T) {
+	needTaskHelper(t)
 	parent := kernel.NewCgroup(t)
 	r := kernel.Start(t, user(t, "cgroups", ""))
 	id := strings.Repeat("0123456789abcdef", 4)

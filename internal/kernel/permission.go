@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strconv"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -61,10 +62,25 @@ func (k *Kernel) Refused(doing string, err error) error {
 	case capErr == nil && !set.Has(CapSysResource) && k.chargesMemlock():
 		e.Capability = CapSysResource.String()
 		e.Remedy = grant([]Capability{CapSysResource}) + ", or raise the limit on locked memory (systemd: LimitMEMLOCK=infinity)"
+	case capErr == nil && strings.HasPrefix(doing, "attach ") && !set.Has(CapSysAdmin) && k.perfEventsAreRoots():
+		e.Capability = CapSysAdmin.String()
+		e.Remedy = "kernel.perf_event_paranoid is above 2, at which some distributions' kernels allow perf events to nobody else: " +
+			"set it to 2 with sysctl, or " + grant([]Capability{CapSysAdmin})
 	default:
 		e.Remedy = "the capabilities are there: look for a seccomp filter, a security module (dmesg, audit log), or lockdown"
 	}
 	return e
+}
+
+// perfEventsAreRoots tells whether the kernel has a level of perf_event_paranoid that is not the kernel's own but Debian's, Ubuntu's or
+// Android's: CAP_PERFMON is not enough at it. Only classic tracepoints and probes are attached by perf events.
+func (k *Kernel) perfEventsAreRoots() bool {
+	text, err := fs.ReadFile(k.fs, "proc/sys/kernel/perf_event_paranoid")
+	if err != nil {
+		return false
+	}
+	level, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	return err == nil && level > 2
 }
 
 // NotLoaded gives the reason why a program did not load, as far as it can be told from outside of the verifier: a right that is

@@ -73,6 +73,29 @@ func TestRefused(t *testing.T) {
 	assert.NoError(t, New(Options{}).Refused("do nothing", nil))
 }
 
+func TestRefusedPerfEvent(t *testing.T) {
+	for _, tt := range []struct{ level, caps, doing, want string }{
+		{level: "3", caps: "c000000000", doing: "attach program p", want: "CAP_SYS_ADMIN"},
+		{level: "2", caps: "c000000000", doing: "attach program p"},
+		{level: "3", caps: "c000200000", doing: "attach program p"},
+		{level: "3", caps: "c000000000", doing: "create map m"},
+		{level: "3", caps: "8000000000", doing: "attach program p", want: "CAP_PERFMON (or CAP_SYS_ADMIN)"},
+	} {
+		k := New(Options{FS: fstest.MapFS{
+			"proc/self/status":                    {Data: []byte("CapEff:\t" + tt.caps + "\n")},
+			"proc/self/uid_map":                   {Data: []byte(initialNamespace)},
+			"proc/sys/kernel/perf_event_paranoid": {Data: []byte(tt.level + "\n")},
+		}})
+		k.types = specOf(t, &btf.Int{Name: "int", Size: 4})
+		var permission *PermissionError
+		require.ErrorAs(t, k.Refused(tt.doing, unix.EACCES), &permission)
+		assert.Equal(t, tt.want, permission.Capability)
+		if tt.want == "CAP_SYS_ADMIN" {
+			assert.Contains(t, permission.Remedy, "perf_event_paranoid")
+		}
+	}
+}
+
 func TestLockdown(t *testing.T) {
 	tests := []struct {
 		text string

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -31,8 +32,11 @@ type Names interface {
 	CgroupPath(id uint64) string
 	// Device is the name of a block device, from the kernel's dev_t.
 	Device(dev uint32) string
-	// Interface is the name of a network interface in the host's network namespace.
-	Interface(index uint32) string
+	// Interface is the name of a network interface. The namespace is the inode number of its network namespace, 0 for the host's.
+	Interface(namespace, index uint32) string
+	// Owner is the cgroup of whom an address belongs to, by the network namespace that has it; 0 where that is not known, or
+	// nobody's alone.
+	Owner(address netip.Addr) uint64
 	// Symbol is the kernel function that an address lies in.
 	Symbol(address uint64) string
 	// Syscall is the name of a system call of this architecture.
@@ -63,6 +67,8 @@ type Column struct {
 
 	// decode puts the attributes of the field's bytes or, where the field is a blob, of those that it points at.
 	decode func(dst Sink, name string, raw []byte)
+	// cgroup finds the id of a container's cgroup in the field's bytes.
+	cgroup func(raw []byte) uint64
 	// identity appends bytes that are the same for two fields just when their attributes are; nil: the field's own.
 	identity func(dst, raw []byte) []byte
 	blob     bool
@@ -81,7 +87,9 @@ type Options struct {
 	Scale float64
 	// Redact replaces what matches in strings: the first group of an expression where it has one, else all of the match.
 	Redact []*regexp.Regexp
-	Names  Names
+	// Addresses are the names of ranges, by the address that stands for one.
+	Addresses map[netip.Addr]string
+	Names     Names
 }
 
 // NewColumn makes the column of a field. The error names the decoders that exist, or why this one does not fit the
@@ -171,12 +179,12 @@ func (c *Column) AppendIdentity(dst, key []byte) []byte {
 	return c.identity(dst, raw)
 }
 
-// Uint reads the column as an unsigned number; shorter records give 0.
-func (c *Column) Uint(record []byte) uint64 {
+// Cgroup is the id of the cgroup that a container's column names; shorter records give 0.
+func (c *Column) Cgroup(record []byte) uint64 {
 	if c.Offset+c.Size > len(record) {
 		return 0
 	}
-	return readUint(record[c.Offset : c.Offset+c.Size])
+	return c.cgroup(record[c.Offset : c.Offset+c.Size])
 }
 
 func isZero(b []byte) bool {
@@ -217,6 +225,8 @@ func defaultDecoder(t btf.Type) string {
 		switch {
 		case t.Name == "process_key":
 			return "process"
+		case t.Name == "interface":
+			return "ifindex"
 		case isBlob(t):
 			return "string"
 		}

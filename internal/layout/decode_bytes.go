@@ -20,15 +20,10 @@ func buildPort(c *Column, f Field, _ Options) error {
 }
 
 // buildIP shows an IPv4-mapped address as the IPv4 address that it is; no other bytes look like it.
-func buildIP(c *Column, f Field, _ Options) error {
-	var address func(raw []byte) netip.Addr
-	switch f.Size {
-	case 4:
-		address = func(raw []byte) netip.Addr { return netip.AddrFrom4([4]byte(raw)) }
-	case 16:
-		address = func(raw []byte) netip.Addr { return netip.AddrFrom16([16]byte(raw)).Unmap() }
-	default:
-		return errors.New("the field has neither 4 nor 16 bytes")
+func buildIP(c *Column, f Field, o Options) error {
+	address, err := addressOf(f)
+	if err != nil {
+		return err
 	}
 	// One side of most flows is an address of the host, and comes again and again.
 	var last netip.Addr
@@ -36,10 +31,24 @@ func buildIP(c *Column, f Field, _ Options) error {
 	c.decode = func(dst Sink, name string, raw []byte) {
 		if a := address(raw); a != last {
 			last, text = a, a.String()
+			if name, ok := o.Addresses[a]; ok {
+				text = name
+			}
 		}
 		dst.PutStr(name, text)
 	}
 	return nil
+}
+
+// addressOf is how a field is read as an address.
+func addressOf(f Field) (func(raw []byte) netip.Addr, error) {
+	switch f.Size {
+	case 4:
+		return func(raw []byte) netip.Addr { return netip.AddrFrom4([4]byte(raw)) }, nil
+	case 16:
+		return func(raw []byte) netip.Addr { return netip.AddrFrom16([16]byte(raw)).Unmap() }, nil
+	}
+	return nil, errors.New("the field has neither 4 nor 16 bytes")
 }
 
 func buildMAC(c *Column, f Field, _ Options) error {

@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"github.com/cilium/ebpf/btf"
 )
 
 var errNoNames = errors.New("needs the host's names")
@@ -66,6 +68,39 @@ func buildContainer(c *Column, f Field, _ Options) error {
 		return errors.New("the field is not a cgroup id of 8 bytes")
 	}
 	c.Entity = Container
+	c.cgroup = readUint
+	return nil
+}
+
+// buildContainerAddress is for an address of the container's own network namespace.
+func buildContainerAddress(c *Column, f Field, o Options) error {
+	address, err := addressOf(f)
+	if err != nil {
+		return err
+	}
+	if o.Names == nil {
+		return errNoNames
+	}
+	c.Entity = Container
+	c.cgroup = func(raw []byte) uint64 { return o.Names.Owner(address(raw)) }
+	return nil
+}
+
+// buildInterface is for an index in the host's network namespace, or a struct interface of bpf/include/packet.h.
+func buildInterface(c *Column, f Field, o Options) error {
+	if o.Names == nil {
+		return errNoNames
+	}
+	if s, ok := btf.UnderlyingType(f.Type).(*btf.Struct); !ok || s.Size != 8 {
+		return named(func(names Names, index uint32) string { return names.Interface(0, index) })(c, f, o)
+	}
+	c.setText(func(raw []byte) string {
+		namespace, index := binary.NativeEndian.Uint32(raw), binary.NativeEndian.Uint32(raw[4:])
+		if name := o.Names.Interface(namespace, index); name != "" {
+			return name
+		}
+		return numeral(int64(index), false)
+	})
 	return nil
 }
 

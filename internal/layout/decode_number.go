@@ -5,8 +5,11 @@ package layout
 import (
 	"encoding/binary"
 	"errors"
+	"maps"
 	"math"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sys/unix"
@@ -191,6 +194,50 @@ func buildEnum(c *Column, f Field, o Options) error {
 		c.identity = nil
 	}
 	return nil
+}
+
+// buildFlags names the bits that are set, lowest first: "syn|ack". Bits without a name stand for themselves in hexadecimal.
+func buildFlags(c *Column, f Field, o Options) error {
+	if _, _, err := number(f); err != nil {
+		return err
+	}
+	if len(o.Values) == 0 {
+		return errors.New("there are no values")
+	}
+	bits := slices.Sorted(maps.Keys(o.Values))
+	if bits[0] <= 0 {
+		return errors.New("the values are not bits")
+	}
+	texts := make(map[uint64]string)
+	c.setText(func(raw []byte) string {
+		v := readUint(raw)
+		text, ok := texts[v]
+		if !ok {
+			text = flagNames(v, bits, o.Values)
+			if len(texts) < maxFlagTexts {
+				texts[v] = text
+			}
+		}
+		return text
+	})
+	return nil
+}
+
+// maxFlagTexts bounds the combinations of flags that are remembered: all that fit into a byte.
+const maxFlagTexts = 256
+
+func flagNames(v uint64, bits []int64, names map[int64]string) string {
+	var list []string
+	for _, bit := range bits {
+		if v&uint64(bit) == uint64(bit) {
+			list = append(list, names[bit])
+			v &^= uint64(bit)
+		}
+	}
+	if v != 0 {
+		list = append(list, "0x"+strconv.FormatUint(v, 16))
+	}
+	return strings.Join(list, "|")
 }
 
 // distinct tells whether no two numbers share a name, and no name is another number's numeral.

@@ -16,6 +16,10 @@ var decoders = map[string]builder{
 	"enum":     buildEnum,
 	"errno":    buildErrno,
 	"signal":   buildSignal,
+	"flags":    buildFlags,
+
+	"transport": buildTransport,
+	"ethertype": buildEthertype,
 
 	"port":  buildPort,
 	"ip":    buildIP,
@@ -27,16 +31,20 @@ var decoders = map[string]builder{
 	"string_array": buildStrings,
 	"path":         buildPath,
 
-	"process":   buildProcess,
-	"container": buildContainer,
-	"time":      buildTime,
-	"cgroup":    named(Names.CgroupPath),
-	"device":    named(Names.Device),
-	"ifindex":   named(Names.Interface),
-	"ksym":      named(Names.Symbol),
-	"syscall":   named(Names.Syscall),
-	"user":      named(Names.User),
+	"process":        buildProcess,
+	"container":      buildContainer,
+	ContainerAddress: buildContainerAddress,
+	"time":           buildTime,
+	"cgroup":         named(Names.CgroupPath),
+	"device":         named(Names.Device),
+	"ifindex":        buildInterface,
+	"ksym":           named(Names.Symbol),
+	"syscall":        named(Names.Syscall),
+	"user":           named(Names.User),
 }
+
+// ContainerAddress is the name of the decoder that finds a container by an address of its own.
+const ContainerAddress = "container_address"
 
 // blobDecoder tells whether a decoder takes bytes of any length.
 func blobDecoder(name string) bool {

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"net/netip"
 	"regexp"
 	"strings"
 	"testing"
@@ -46,13 +47,26 @@ func known(kind string, v uint64) string {
 	return ""
 }
 
-func (names) CgroupPath(id uint64) string   { return known("/cgroup", id) }
-func (names) Device(dev uint32) string      { return known("dev", uint64(dev)) }
-func (names) Interface(index uint32) string { return known("eth", uint64(index)) }
-func (names) Symbol(a uint64) string        { return known("symbol", a) }
-func (names) Syscall(n int64) string        { return known("call", uint64(n)) }
-func (names) User(uid uint32) string        { return known("user", uint64(uid)) }
-func (names) Wall(boot uint64) time.Time    { return time.Unix(1_700_000_000, 0).Add(time.Duration(boot)) }
+func (names) CgroupPath(id uint64) string { return known("/cgroup", id) }
+func (names) Device(dev uint32) string    { return known("dev", uint64(dev)) }
+func (names) Owner(a netip.Addr) uint64 {
+	if a == netip.MustParseAddr("10.0.0.1") {
+		return 1
+	}
+	return 0
+}
+
+func (names) Interface(namespace, index uint32) string {
+	name := known("eth", uint64(index))
+	if name != "" && namespace != 0 {
+		name += fmt.Sprint("@", namespace)
+	}
+	return name
+}
+func (names) Symbol(a uint64) string     { return known("symbol", a) }
+func (names) Syscall(n int64) string     { return known("call", uint64(n)) }
+func (names) User(uid uint32) string     { return known("user", uint64(uid)) }
+func (names) Wall(boot uint64) time.Time { return time.Unix(1_700_000_000, 0).Add(time.Duration(boot)) }
 
 func native(v any) []byte {
 	b, err := binary.Append(nil, binary.NativeEndian, v)
@@ -104,6 +118,8 @@ func decodings() []decoding {
 	u8, u16, u32, u64 := btftypes.U8, btftypes.U16, btftypes.U32, btftypes.U64
 	enum := btftypes.Enum("color", map[string]uint64{"RED": 1, "BLUE": 2})
 	colors := layout.Options{Values: map[int64]string{1: "red", -1: "none"}}
+	flagNames := layout.Options{Values: map[int64]string{1: "one", 2: "two"}}
+	netInterface := btftypes.NewStruct("interface", btftypes.Field{Name: "network_namespace", Type: u32}, btftypes.Field{Name: "index", Type: u32})
 	secret := layout.Options{Redact: []*regexp.Regexp{regexp.MustCompile(`key=(\w+)`), regexp.MustCompile("hidden")}}
 	omit := layout.Options{OmitZero: true}
 	v6 := []byte{0x20, 1, 0xd, 0xb8, 15: 1}
@@ -167,10 +183,31 @@ func decodings() []decoding {
 		{as: "process", t: u64, refused: "32"},
 		{as: "container", t: u64, raw: native(uint64(1)), want: layout.Container},
 		{as: "container", t: u32, refused: "not a cgroup id"},
+		{as: "container_address", t: octets(16), raw: mapped, want: layout.Container},
+		{as: "container_address", t: u32, raw: []byte{10, 0, 0, 1}, want: layout.Container},
+		{as: "container_address", t: u64, refused: "neither 4 nor 16"},
 		{as: "cgroup", t: u64, raw: native(uint64(2)), want: "/cgroup1"},
 		{as: "cgroup", t: u64, raw: native(uint64(100)), want: "100"},
 		{as: "device", t: u32, raw: native(uint32(2)), want: "dev1"},
 		{as: "ifindex", t: u32, raw: native(uint32(4)), want: "eth2"},
+		{as: "ifindex", t: netInterface, raw: native([2]uint32{0, 4}), want: "eth2"},
+		{as: "ifindex", t: netInterface, raw: native([2]uint32{9, 4}), want: "eth2@9"},
+		{as: "ifindex", t: netInterface, raw: native([2]uint32{9, 400}), want: "400"},
+		{as: "flags", t: u8, o: flagNames, raw: []byte{3}, want: "one|two"},
+		{as: "flags", t: u8, o: flagNames, raw: []byte{2}, want: "two"},
+		{as: "flags", t: u8, o: flagNames, raw: []byte{0}, want: ""},
+		{as: "flags", t: u16, o: flagNames, raw: native(uint16(0x108)), want: "0x108"},
+		{as: "flags", t: u8, o: layout.Options{Values: map[int64]string{-1: "all"}}, raw: []byte{1}, refused: "not bits"},
+		{as: "flags", t: u8, refused: "no values"},
+		{as: "flags", t: octets(16), o: flagNames, refused: "not a number"},
+		{as: "transport", t: u8, raw: []byte{6}, want: "tcp"},
+		{as: "transport", t: u8, raw: []byte{58}, want: "ipv6-icmp"},
+		{as: "transport", t: u8, raw: []byte{253}, want: "253"},
+		{as: "transport", t: octets(16), refused: "not a number"},
+		{as: "ethertype", t: u16, raw: native(uint16(0x86dd)), want: "ipv6"},
+		{as: "ethertype", t: u16, raw: native(uint16(0x9000)), want: "0x9000"},
+		{as: "ethertype", t: u16, raw: native(uint16(1500)), want: "llc"},
+		{as: "ethertype", t: octets(16), refused: "not a number"},
 		{as: "ksym", t: u64, raw: native(uint64(6)), want: "symbol3"},
 		{as: "syscall", t: btftypes.S32, raw: native(int32(8)), want: "call4"},
 		{as: "user", t: u32, raw: native(uint32(math.MaxUint32)), want: "4294967295"},
@@ -196,7 +233,7 @@ func TestSpecDecoders(t *testing.T) {
 			column := columnOf(t, c.as, c.t, c.o)
 			if c.want == layout.Container {
 				assert.Equal(t, layout.Container, column.Entity)
-				assert.EqualValues(t, 1, column.Uint(c.raw))
+				assert.EqualValues(t, 1, column.Cgroup(c.raw))
 				assert.False(t, column.Exact())
 				return
 			}
@@ -216,7 +253,7 @@ func TestSpecDecoders(t *testing.T) {
 			var got sink
 			assert.Error(t, column.Append(&got, c.raw[:column.Size-1]))
 			assert.Empty(t, got)
-			assert.Zero(t, column.Uint(c.raw[:column.Size-1]))
+			assert.Zero(t, column.Cgroup(c.raw[:column.Size-1]))
 		})
 	}
 	for _, name := range layout.Decoders() {

@@ -61,10 +61,11 @@ func TestSpecIdentityIsThatOfTheAttributes(t *testing.T) {
 		"ip": {octets(16), address}, "mac": {octets(6), letters(6)}, "hex": {octets(3), letters(3)}, "bytes": {octets(3), letters(3)},
 		"string": {text(4), letters(4)}, "string_array": {text(4), letters(4)}, "path": {text(4), path},
 		"process": {btftypes.ProcessKey, who}, "cgroup": {btftypes.U64, n64}, "ksym": {btftypes.U64, n64},
+		"flags": {btftypes.U16, n16}, "transport": {btftypes.U16, n16}, "ethertype": {btftypes.U32, func() []byte { return native(uint32(1490 + r.IntN(560))) }},
 		"device": {btftypes.U32, n32}, "ifindex": {btftypes.U32, n32}, "syscall": {btftypes.U32, n32}, "user": {btftypes.U32, n32},
 	}
 	for _, as := range layout.Decoders() {
-		if as == "container" {
+		if as == "container" || as == layout.ContainerAddress {
 			continue // a resource, and no attribute
 		}
 		t.Run(as, func(t *testing.T) {

@@ -39,9 +39,11 @@ func canAttach(spec *ebpf.ProgramSpec) bool {
 		case ebpf.AttachTraceRawTp, ebpf.AttachTraceFEntry, ebpf.AttachTraceFExit:
 			return spec.AttachTo != ""
 		case ebpf.AttachTraceIter:
-			return spec.AttachTo != "" && spec.AttachTo != "bpf_map_elem" && spec.AttachTo != "sockmap" // these want a map
+			return spec.AttachTo != "" && spec.AttachTo != "sockmap"
 		}
 		return false
+	case ebpf.SocketFilter:
+		return true
 	case ebpf.LSM:
 		return spec.AttachType == ebpf.AttachLSMMac && spec.AttachTo != ""
 	case ebpf.RawTracepoint:
@@ -64,15 +66,21 @@ func hookKind(spec *ebpf.ProgramSpec) string {
 // attachMayFail tells whether a program that loads is known to fail to attach on some kernels: trampolines want room in a
 // function's prologue, kprobes may be denied for a function, perf events may be restricted.
 func attachMayFail(spec *ebpf.ProgramSpec) bool {
-	return spec.Type != ebpf.RawTracepoint && !(spec.Type == ebpf.Tracing &&
+	return spec.Type != ebpf.RawTracepoint && spec.Type != ebpf.SocketFilter && !(spec.Type == ebpf.Tracing &&
 		(spec.AttachType == ebpf.AttachTraceRawTp || spec.AttachType == ebpf.AttachTraceIter))
 }
 
-func attach(program *ebpf.Program, spec *ebpf.ProgramSpec) (link.Link, error) {
+// overElements tells whether the program is an iterator over the elements of a map.
+func overElements(spec *ebpf.ProgramSpec) bool {
+	return spec.Type == ebpf.Tracing && spec.AttachType == ebpf.AttachTraceIter && spec.AttachTo == "bpf_map_elem"
+}
+
+// attach attaches a program; elements is the map that an iterator goes over.
+func attach(program *ebpf.Program, spec *ebpf.ProgramSpec, elements *ebpf.Map) (link.Link, error) {
 	switch spec.Type {
 	case ebpf.Tracing:
 		if spec.AttachType == ebpf.AttachTraceIter {
-			return link.AttachIter(link.IterOptions{Program: program})
+			return link.AttachIter(link.IterOptions{Program: program, Map: elements})
 		}
 		return link.AttachTracing(link.TracingOptions{Program: program})
 	case ebpf.LSM:
@@ -113,7 +121,13 @@ func (p *Probe) Attach() error {
 
 func (p *Probe) attachAll() error {
 	for _, program := range p.programs {
-		l, err := attach(program.Program, program.spec)
+		if program.instances != nil {
+			if err := p.follow(program); err != nil {
+				return &ProgramError{Program: program.name, Doing: doingAttach, Err: err}
+			}
+			continue
+		}
+		l, err := attach(program.Program, program.spec, p.maps[p.Spec.Iterate[program.name]])
 		if err != nil {
 			err = p.refused("attach program "+program.name, err)
 			return &ProgramError{Program: program.name, Doing: doingAttach, Err: err}
@@ -152,15 +166,24 @@ func (p *Probe) runIterators(ctx context.Context) error {
 	return nil
 }
 
-// runIterator reads an iterator to its end, which makes its program see every object. A read that went over a million objects
-// without output ends with EAGAIN, to give the CPU away (bpf_seq_read in kernel/bpf/bpf_iter.c).
+const (
+	// pause is how long an iterator rests that asked for it.
+	pause = time.Millisecond
+	// maxPauses bounds how long a collection waits for an iterator in all: about half a second.
+	maxPauses = 500
+)
+
+// runIterator reads an iterator to its end, which makes its program see every object. A read ends with EAGAIN when it went over a
+// million objects without output, to give the CPU away, and when the program returned 1, to see the same object again once the
+// ring buffer has room (bpf_seq_read and bpf_iter_run_prog in kernel/bpf/bpf_iter.c). Objects that the program has to wait
+// too long for are left to the next collection.
 func runIterator(ctx context.Context, iter *link.Iter, buffer []byte) error {
 	r, err := iter.Open()
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	for {
+	for pauses := 0; pauses < maxPauses; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -168,10 +191,14 @@ func runIterator(ctx context.Context, iter *link.Iter, buffer []byte) error {
 		switch {
 		case errors.Is(err, io.EOF):
 			return nil
-		case err != nil && !errors.Is(err, unix.EAGAIN):
+		case errors.Is(err, unix.EAGAIN):
+			pauses++
+			time.Sleep(pause)
+		case err != nil:
 			return err
 		}
 	}
+	return nil
 }
 
 func (p *Probe) closeIterators() error {

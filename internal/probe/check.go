@@ -31,7 +31,7 @@ var requirementExpression = regexp.MustCompile(`^[A-Za-z0-9_./:=]+$`)
 var commonKeys = []string{"events", "max_series", "metrics", "redact", "required", "ring_size", "series_ttl"}
 
 // reservedKeys are kept for keys that some probes' configurations have, with the same meaning in all of them.
-var reservedKeys = []string{"attributes", "enabled", "filter", "interfaces", "path"}
+var reservedKeys = []string{"attributes", "enabled", "filter", "interfaces", "network_namespaces", "path"}
 
 // checker holds a decoded spec to the rules that need no kernel and no object.
 type checker struct {
@@ -104,6 +104,7 @@ func (c *checker) check() {
 	c.metrics()
 	c.events()
 	c.roles()
+	c.iterate()
 	if len(s.Metrics)+len(s.Events) == 0 && !c.hasFailed("metrics") && !c.hasFailed("events") {
 		c.report("", "want at least one metric or event")
 	}
@@ -133,7 +134,8 @@ func (c *checker) options() {
 			c.report(p, "the name is taken by a key that probes have in common")
 		}
 		c.required(p.key("description"), o.Description)
-		if c.matches(p.key("variable"), o.Variable, identifierExpression) {
+		c.optionMap(p, o)
+		if o.Type != OptionEntries && c.matches(p.key("variable"), o.Variable, identifierExpression) {
 			if other, taken := variables[o.Variable]; taken {
 				c.report(p.key("variable"), "option %s sets %s too", other, o.Variable)
 			}
@@ -147,9 +149,53 @@ func (c *checker) options() {
 	}
 }
 
+// optionMap holds those keys of an option that only some types have to its type.
+func (c *checker) optionMap(p keyPath, o Option) {
+	switch o.Type {
+	case OptionCIDRs, OptionEntries:
+		c.matches(p.key("map"), o.Map, identifierExpression)
+	default:
+		if o.Map != "" {
+			c.report(p.key("map"), "an option of the type %s has no map", o.Type)
+		}
+	}
+	if o.Type == OptionEntries && o.Variable != "" {
+		c.report(p.key("variable"), "an option of the type entries has no variable")
+	}
+	switch {
+	case o.Type != OptionChoice && o.Values != nil:
+		c.report(p.key("values"), "an option of the type %s has no values", o.Type)
+	case o.Type == OptionChoice && len(o.Values) < 2:
+		c.report(p.key("values"), "want two values at least")
+	case !distinctNames(o.Values):
+		c.report(p.key("values"), "want names, and no two the same")
+	}
+	c.optional(p.key("attribute"), o.Attribute, nameExpression)
+	if o.Attribute != "" && o.Type != OptionInt {
+		c.report(p.key("attribute"), "only an int can be an attribute")
+	}
+}
+
+func distinctNames(values map[int64]string) bool {
+	seen := map[string]bool{"": true}
+	for _, name := range values {
+		if seen[name] {
+			return false
+		}
+		seen[name] = true
+	}
+	return true
+}
+
 // bounds holds an option's default, minimum and maximum to its type and to each other.
 func (c *checker) bounds(p keyPath, o Option) {
 	if o.Type == "" {
+		return
+	}
+	if o.Type == OptionCIDRs {
+		if o.Default != nil || o.Min != nil || o.Max != nil {
+			c.report(p, "cidrs have neither a default nor bounds")
+		}
 		return
 	}
 	if o.Default == nil {
@@ -164,8 +210,8 @@ func (c *checker) bounds(p keyPath, o Option) {
 		if bound.value == nil {
 			continue
 		}
-		if o.Type == OptionBool {
-			c.report(p.key(bound.key), "a bool has no bounds")
+		if o.Type == OptionBool || o.Type == OptionChoice {
+			c.report(p.key(bound.key), "a %s has no bounds", o.Type)
 			continue
 		}
 		parsed, err := parseValue(o.Type, bound.value)
@@ -225,6 +271,23 @@ func (c *checker) roles() {
 	for _, name := range sortedKeys(s.Events) {
 		if !served[name] {
 			c.report(keyPath("events").key(name), "no role under programs is for it")
+		}
+	}
+}
+
+// iterate wants maps for programs that are there.
+func (c *checker) iterate() {
+	for _, program := range sortedKeys(c.spec.Iterate) {
+		p := keyPath("iterate").key(program)
+		c.matches(p, c.spec.Iterate[program], identifierExpression)
+		listed := false
+		for _, role := range c.spec.Programs {
+			for _, candidate := range role.Candidates {
+				listed = listed || slices.Contains(candidate.Programs, program)
+			}
+		}
+		if !listed {
+			c.report(p, "no candidate under programs has a program %s", program)
 		}
 	}
 }

@@ -34,8 +34,8 @@ func (c *checker) decoding(p keyPath, as string, values map[int64]string) {
 	if as != "" && !slices.Contains(layout.Decoders(), as) {
 		c.report(p.key("as"), "%v", Unknown("decoder", as, layout.Decoders()))
 	}
-	if values != nil && as != "" && as != "enum" {
-		c.report(p.key("values"), "the decoder %s takes no values, enum does", as)
+	if values != nil && as != "" && as != "enum" && as != "flags" {
+		c.report(p.key("values"), "the decoder %s takes no values, enum and flags do", as)
 	}
 	for _, number := range slices.Sorted(maps.Keys(values)) {
 		if values[number] == "" {
@@ -120,7 +120,7 @@ func (c *checker) metricAttributes(p keyPath, m Metric) {
 // the resource that the values belong to.
 func (d Dimension) AttributeNames(name string) []string {
 	switch d.As {
-	case "container":
+	case "container", layout.ContainerAddress:
 		return nil
 	case "process":
 		return []string{"process.executable.name", "process.pid"}

@@ -19,6 +19,26 @@ type Config struct {
 	MaxSeries int `mapstructure:"max_series"`
 	// RingSize in bytes; 0 takes [DefaultRingSize].
 	RingSize int `mapstructure:"ring_size"`
+	// Attributes are the selected dimensions of each metric that has a choice of them and none of its own here; nil: the defaults.
+	Attributes []string `mapstructure:"attributes"`
+	// Packets are the keys of probes that see packets; it is a mistake to set one for another.
+	Packets PacketsConfig `mapstructure:"-"`
+}
+
+// PacketsConfig is what a user wrote about the packets that a probe sees.
+type PacketsConfig struct {
+	// Interfaces to attach to; empty: the uplinks.
+	Interfaces InterfacesConfig `mapstructure:"interfaces"`
+	// NetworkNamespaces is "host", which is the default, or "all".
+	NetworkNamespaces string `mapstructure:"network_namespaces"`
+	// Filter is an expression of pcap-filter(7); empty: all packets.
+	Filter string `mapstructure:"filter"`
+}
+
+// InterfacesConfig are globs of interfaces' names. A list alone is short for Include.
+type InterfacesConfig struct {
+	Include []string `mapstructure:"include"`
+	Exclude []string `mapstructure:"exclude"`
 }
 
 // MetricConfig is what a user wrote for one metric.

@@ -19,6 +19,8 @@ type Environment struct {
 	Kernel *kernel.Kernel
 	// Logger may be nil.
 	Logger *zap.Logger
+	// Root is where the host's root file system is; empty is "/".
+	Root string
 	// CgroupController is the index of the v1 controller whose hierarchy names containers; below 0, it is the v2 one.
 	CgroupController int32
 	// CgroupID turns the path of a cgroup into its id, for filters. Without it, filters of cgroups are refused.

@@ -47,10 +47,10 @@ func (l *loader) attempt(p *plan) (_ *Probe, failed map[candidateID]error, err e
 	l.prepareMaps(p, o, len(filters))
 
 	probe := &Probe{
-		Spec: l.spec, Settings: l.settings, Missing: p.missing,
+		Spec: l.spec, Settings: l.settings, Missing: p.missing, AddressNames: addressNames(l.spec, l.settings),
 		EventIDs: make(map[string]uint32), EventTypes: make(map[string]*btf.Struct),
 		maps: make(map[string]*ebpf.Map), inner: make(map[string][2]*ebpf.Map),
-		refused: l.env.Kernel.Refused,
+		refused: l.env.Kernel.Refused, env: l.env,
 	}
 	defer func() {
 		if err != nil || failed != nil {
@@ -86,6 +86,9 @@ func (l *loader) loadMaps(p *plan, o *object, probe *Probe) map[candidateID]erro
 			if isSwapped(spec) {
 				probe.inner[name], err = l.createInner(name, m, spec.InnerMap)
 			}
+			if err == nil {
+				err = l.fillCIDRs(name, m)
+			}
 		}
 		if err != nil {
 			failed := make(map[candidateID]error)
@@ -116,16 +119,23 @@ func (l *loader) loadPrograms(p *plan, o *object, probe *Probe) map[candidateID]
 	}
 	for _, name := range p.programs {
 		spec := o.Programs[name]
-		program, err := l.loadProgram(name, spec, o, probe.maps)
+		loaded := &loadedProgram{name: name, spec: hookOnly(spec)}
+		var err error
+		if spec.Type == ebpf.SocketFilter {
+			loaded.instances = l.newInstances(name, spec, o, probe.maps)
+			loaded.Program, err = loaded.instances.load(typical) // which tells whether the kernel takes it
+		} else {
+			loaded.Program, err = l.loadProgram(name, spec, o, probe.maps)
+		}
 		if err != nil {
 			fail(name, doingLoad, err)
 			continue
 		}
-		probe.programs = append(probe.programs, &loadedProgram{Program: program, name: name, spec: hookOnly(spec)})
+		probe.programs = append(probe.programs, loaded)
 		if !attachMayFail(spec) {
 			continue
 		}
-		trial, err := attach(program, spec)
+		trial, err := attach(loaded.Program, spec, nil)
 		if err != nil {
 			fail(name, doingAttach, l.env.Kernel.Refused("attach program "+name, err))
 			continue

@@ -25,6 +25,8 @@ type objectChecker struct {
 func checkObject(spec *Spec, o *object) []error {
 	c := &objectChecker{spec: spec, object: o}
 	c.programs()
+	c.packets()
+	c.iterators()
 	c.conduct()
 	c.maps()
 	c.variables()
@@ -50,6 +52,52 @@ func (c *objectChecker) programs() {
 					c.add(where, Unknown("program", program, slices.Collect(maps.Keys(c.object.Programs))))
 				}
 			}
+		}
+	}
+}
+
+// packets checks what bpf/include/packet.h brings.
+func (c *objectChecker) packets() {
+	for name, program := range c.object.Programs {
+		if program.Type == ebpf.SocketFilter && !c.spec.Packets {
+			c.addf("program "+name, "a socket filter in a probe that does not say `packets: true`")
+		}
+	}
+	if !c.spec.Packets {
+		return
+	}
+	if v, ok := c.object.Variables[attachmentVariable]; !ok || v.Size() != attachmentSize || !v.Constant() {
+		c.addf("packets", "the object has no constant %s of %d bytes: include packet.h", attachmentVariable, attachmentSize)
+	} else if m := c.object.Maps[v.SectionName]; len(c.sectionVariables(v.SectionName)) != 1 || m == nil {
+		c.addf("packets", "%s is not alone in its section", attachmentVariable)
+	}
+	if _, ok := c.object.Variables[packetFilterVariable]; !ok {
+		c.addf("packets", "the object has no %s: include packet.h", packetFilterVariable)
+	}
+}
+
+func (c *objectChecker) sectionVariables(section string) []string {
+	var names []string
+	for name, v := range c.object.Variables {
+		if v.SectionName == section {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// iterators checks that those over a map's elements have a map, and no others.
+func (c *objectChecker) iterators() {
+	for _, name := range sortedKeys(c.object.Programs) {
+		m, named := c.spec.Iterate[name]
+		where := "iterate." + name
+		switch over := overElements(c.object.Programs[name]); {
+		case over && !named:
+			c.addf(where, "missing: it goes over the elements of a map")
+		case named && !over:
+			c.addf(where, "program %s does not go over the elements of a map: its section is not iter/bpf_map_elem", name)
+		case named && c.object.Maps[m] == nil:
+			c.add(where, Unknown("map", m, slices.Collect(maps.Keys(c.object.Maps))))
 		}
 	}
 }
@@ -102,10 +150,15 @@ func (c *objectChecker) variables() {
 	for _, name := range sortedKeys(c.spec.Options) {
 		option := c.spec.Options[name]
 		size := uint32(0)
-		if option.Type == "bool" {
+		if option.Type == OptionBool || option.Type == OptionCIDRs {
 			size = 1
 		}
-		c.variable("options."+name+".variable", option.Variable, size)
+		if option.Variable != "" {
+			c.variable("options."+name+".variable", option.Variable, size)
+		}
+		if option.Map != "" {
+			c.optionMap("options."+name+".map", option)
+		}
 	}
 	for _, name := range sortedKeys(c.spec.Dimensions) {
 		if v := c.spec.Dimensions[name].Variable; v != "" {
@@ -133,6 +186,19 @@ func (c *objectChecker) variable(where, name string, size uint32) {
 		c.addf(where, "variable %s has %d bytes, where %d are wanted", name, have, size)
 	case have != 1 && have != 2 && have != 4 && have != 8:
 		c.addf(where, "variable %s has %d bytes, which is no integer", name, have)
+	}
+}
+
+// optionMap checks a map that an option fills, or gives its size.
+func (c *objectChecker) optionMap(where string, option Option) {
+	m, ok := c.object.Maps[option.Map]
+	switch {
+	case !ok:
+		c.add(where, Unknown("map", option.Map, slices.Collect(maps.Keys(c.object.Maps))))
+	case option.Type == OptionCIDRs && (m.Type != ebpf.LPMTrie || m.KeySize != cidrKeySize || m.ValueSize != cidrValueSize):
+		c.addf(where, "map %s is not an LPM_TRIE with keys of %d and values of %d bytes", option.Map, cidrKeySize, cidrValueSize)
+	case option.Type == OptionEntries && m.Type != ebpf.Hash && m.Type != ebpf.LRUHash && m.Type != ebpf.PerCPUHash:
+		c.addf(where, "map %s is a %s, the size of which is not the user's to choose", option.Map, m.Type)
 	}
 }
 

@@ -45,7 +45,7 @@ func (l *loader) tables(p *plan) map[string]*tableSpec {
 // prepareMaps turns the object's maps into those that the user asked for.
 func (l *loader) prepareMaps(p *plan, o *object, filters int) {
 	allocates := l.env.Kernel.AllocatesInPrograms()
-	tables := l.tables(p)
+	tables, sizes := l.tables(p), l.sizes()
 	for name, m := range o.Maps {
 		if !p.maps[name] {
 			continue
@@ -64,10 +64,28 @@ func (l *loader) prepareMaps(p *plan, o *object, filters int) {
 			m.MaxEntries = uint32(max(filters, 1))
 		case isSwapped(m):
 			m.Contents = nil
+		case sizes[name] > 0:
+			m.MaxEntries = sizes[name]
 		default:
 			fillSection(m, name, o.Variables)
 		}
 	}
+}
+
+// sizes are the numbers of entries of the maps of which the user decides it.
+func (l *loader) sizes() map[string]uint32 {
+	sizes := make(map[string]uint32)
+	for name, option := range l.spec.Options {
+		switch v := l.settings.Options[name].(type) {
+		case int64:
+			if option.Type == OptionEntries {
+				sizes[option.Map] = uint32(v)
+			}
+		case []CIDR:
+			sizes[option.Map] = uint32(max(len(stood(v)), 1))
+		}
+	}
+	return sizes
 }
 
 func (l *loader) prepareTable(name string, m *ebpf.MapSpec, t *tableSpec, enabled map[string]MetricSettings, allocates bool) {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 
+	"github.com/ebpfreceiver/ebpfreceiver/internal/packet"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/ring"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/snapshot"
 )
@@ -31,6 +33,8 @@ type Probe struct {
 	EventTypes map[string]*btf.Struct
 	// Missing are the enabled metrics and events that are not to be had here, with the reason.
 	Missing map[string]error
+	// AddressNames are the names of ranges of addresses, by what stands in a key for an address that lies in one.
+	AddressNames map[netip.Addr]string
 	// Programs tells what became of each program of the spec: roles by name, candidates and programs as they are listed.
 	Programs []ProgramInfo
 	// Started is when programs began to count: set by [Probe.Attach], just before the first is attached.
@@ -45,6 +49,8 @@ type Probe struct {
 	iters    []*link.Iter // in the order of programs
 	buffer   []byte
 	refused  func(doing string, err error) error // kernel.Kernel.Refused
+	env      Environment
+	follower *packet.Follower // nil unless socket filters are attached; stays after Detach, since it knows names
 }
 
 type state int
@@ -88,6 +94,8 @@ type loadedProgram struct {
 	*ebpf.Program
 	name string
 	spec *ebpf.ProgramSpec // without instructions
+	// instances are what a socket filter is loaded as for each kind of interface; nil for programs of other types.
+	instances *instances
 }
 
 func (p *loadedProgram) instructions() uint32 {
@@ -111,6 +119,13 @@ func (p *Probe) Collect(ctx context.Context) error {
 		return fmt.Errorf("probe %s: %w", p.Spec.Name, errNotAttached)
 	}
 	return p.runIterators(ctx)
+}
+
+// Iterates tells whether the probe has iterators, which only Collect runs.
+func (p *Probe) Iterates() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.iters) > 0
 }
 
 var errNotAttached = errors.New("not attached")
@@ -137,6 +152,9 @@ func (p *Probe) detach() error {
 		waitForPrograms()
 	}
 	p.links = nil
+	if p.follower != nil {
+		errs = append(errs, p.follower.Close())
+	}
 	return errors.Join(errs...)
 }
 
@@ -157,7 +175,7 @@ func (p *Probe) Close() error {
 		errs = append(errs, t.Close())
 	}
 	for _, program := range p.programs {
-		errs = append(errs, program.Close())
+		errs = append(errs, program.Close(), program.instances.close())
 	}
 	p.programs = nil
 	for _, inner := range p.inner {

@@ -69,6 +69,9 @@ func (p *Probe) ProgramStats() ([]ProgramStats, error) {
 	stats := make([]ProgramStats, 0, len(p.programs))
 	for _, program := range p.programs {
 		s, err := program.Stats()
+		if err == nil {
+			err = program.instances.add(s)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("probe %s: read the statistics of program %s: %w", p.Spec.Name, program.name, err)
 		}

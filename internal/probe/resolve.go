@@ -42,10 +42,13 @@ func (s *Spec) Resolve(c Config) (Settings, error) {
 	r := &resolver{spec: s}
 	settings := Settings{
 		Options:   r.options(c.Options),
-		Metrics:   r.metrics(c.Metrics),
+		Metrics:   r.metrics(c.Metrics, c.Attributes),
 		Events:    r.events(c.Events),
 		MaxSeries: r.maxSeries(c.MaxSeries, "max_series"),
 		RingSize:  r.ringSize(c.RingSize),
+
+		Interfaces:   r.interfaces(c.Packets),
+		PacketFilter: r.packetFilter(c.Packets.Filter),
 	}
 	if settings.MaxSeries == 0 {
 		settings.MaxSeries = DefaultMaxSeries
@@ -79,7 +82,52 @@ func (r *resolver) options(config map[string]any) map[string]any {
 	return options
 }
 
-func (r *resolver) metrics(config map[string]MetricConfig) map[string]MetricSettings {
+// interfaces checks the choice of interfaces. Of a probe that sees no packets, each of its keys is a mistake.
+func (r *resolver) interfaces(c PacketsConfig) Interfaces {
+	if !r.spec.Packets {
+		if len(c.Interfaces.Include)+len(c.Interfaces.Exclude) > 0 {
+			r.fail(errNoPackets, "interfaces")
+		}
+		if c.NetworkNamespaces != "" {
+			r.fail(errNoPackets, "network_namespaces")
+		}
+		return Interfaces{}
+	}
+	for key, globs := range map[string][]string{"include": c.Interfaces.Include, "exclude": c.Interfaces.Exclude} {
+		for _, glob := range globs {
+			if _, err := path.Match(glob, ""); err != nil || glob == "" {
+				r.fail(fmt.Errorf("%q is not the name of an interface, nor a pattern of such", glob), "interfaces", key)
+			}
+		}
+	}
+	switch c.NetworkNamespaces {
+	case "", "host", "all":
+	default:
+		r.fail(Unknown("choice", c.NetworkNamespaces, []string{"all", "host"}), "network_namespaces")
+	}
+	return Interfaces{
+		Include: distinct(c.Interfaces.Include), Exclude: distinct(c.Interfaces.Exclude), AllNamespaces: c.NetworkNamespaces == "all",
+	}
+}
+
+func (r *resolver) packetFilter(expression string) string {
+	if expression == "" {
+		return ""
+	}
+	if !r.spec.Packets {
+		r.fail(errNoPackets, "filter")
+		return ""
+	}
+	if _, err := compileFilter(expression); err != nil {
+		r.fail(err, "filter")
+	}
+	return expression
+}
+
+var errNoPackets = errors.New("the probe sees no packets")
+
+func (r *resolver) metrics(config map[string]MetricConfig, common []string) map[string]MetricSettings {
+	r.commonAttributes(common)
 	for _, name := range sortedKeys(config) {
 		if _, ok := r.spec.Metrics[name]; !ok {
 			r.fail(Unknown("metric", name, sortedKeys(r.spec.Metrics)), "metrics")
@@ -88,6 +136,15 @@ func (r *resolver) metrics(config map[string]MetricConfig) map[string]MetricSett
 	metrics := make(map[string]MetricSettings)
 	for _, name := range sortedKeys(r.spec.Metrics) {
 		metric, c := r.spec.Metrics[name], config[name]
+		if c.Attributes == nil && common != nil {
+			c.Attributes = slices.DeleteFunc(distinct(common), func(attribute string) bool {
+				_, ok := metric.Attributes[attribute]
+				return !ok
+			})
+			if c.Attributes == nil {
+				c.Attributes = []string{}
+			}
+		}
 		m := MetricSettings{
 			Attributes: r.attributes(name, metric, c.Attributes),
 			MaxSeries:  r.maxSeries(c.MaxSeries, "metrics", name, "max_series"),
@@ -97,6 +154,24 @@ func (r *resolver) metrics(config map[string]MetricConfig) map[string]MetricSett
 		}
 	}
 	return metrics
+}
+
+// commonAttributes checks the choice for all metrics: each name is one that some metric knows.
+func (r *resolver) commonAttributes(selected []string) {
+	known := make(map[string]bool)
+	for _, metric := range r.spec.Metrics {
+		for attribute := range metric.Attributes {
+			known[attribute] = true
+		}
+	}
+	for i, attribute := range selected {
+		switch {
+		case !known[attribute]:
+			r.fail(Unknown("attribute", attribute, sortedKeys(known)), "attributes")
+		case slices.Contains(selected[:i], attribute):
+			r.fail(fmt.Errorf("%q is listed twice", attribute), "attributes")
+		}
+	}
 }
 
 // attributes returns the selected dimensions, sorted.

@@ -6,6 +6,7 @@ package probe
 
 import (
 	"io/fs"
+	"net/netip"
 	"time"
 )
 
@@ -24,6 +25,11 @@ type Spec struct {
 	Object string `yaml:"object"`
 	// Programs are the roles that the probe fills. See [Role].
 	Programs map[string]Role `yaml:"programs"`
+	// Packets tells that the probe's socket filters are attached to network interfaces, so that users have the keys interfaces,
+	// network_namespaces and filter. The object includes packet.h.
+	Packets bool `yaml:"packets"`
+	// Iterate names the maps that iterators of the type bpf_map_elem go over, by program.
+	Iterate map[string]string `yaml:"iterate"`
 	// Options are user settings that reach the kernel as constants.
 	Options map[string]Option `yaml:"options"`
 	// Dimensions are what a metric of this probe can be broken down by.
@@ -61,17 +67,26 @@ type Candidate struct {
 	Requires []string `yaml:"requires"`
 }
 
-// Option is a user's setting that becomes a `const volatile` variable of the object.
+// Option is a user's setting that becomes a `const volatile` variable of the object, or the content or size of a map.
 type Option struct {
 	Description string `yaml:"description"`
-	// Variable is the object's variable.
+	// Variable is the object's variable. Of cidrs, it is a bool that tells whether there are any; entries have none.
 	Variable string `yaml:"variable"`
-	// Type is bool, int, duration (the variable is in ns) or size (bytes, "64KiB" accepted).
+	// Type is bool, int, duration (the variable is in ns), size (bytes, "64KiB" accepted), choice (one of Values),
+	// cidrs (address ranges and their names, which fill Map) or entries (the number of entries that Map has room for).
 	Type string `yaml:"type"`
-	// Default, Min and Max are written as the user would write them. Default is required.
+	// Default, Min and Max are written as the user would write them. Default is required, but for cidrs.
 	Default any `yaml:"default"`
 	Min     any `yaml:"min"`
 	Max     any `yaml:"max"`
+	// Values are the names of a choice, by the number that the variable gets.
+	Values map[int64]string `yaml:"values"`
+	// Map of the object. For cidrs it is a trie of struct { u32 length; u8 address[16]; } with values of 16 bytes: what a
+	// program puts into a key in the address's place.
+	Map string `yaml:"map"`
+	// Attribute is what all data points of the probe have when the option is not at its default: whoever reads the values
+	// must know of it.
+	Attribute string `yaml:"attribute"`
 }
 
 // Dimension is something that a metric can be broken down by: fields of map keys and the attributes that they
@@ -87,6 +102,8 @@ type Dimension struct {
 	Attribute string `yaml:"attribute"`
 	// Values names numbers, for the enum decoder.
 	Values map[int64]string `yaml:"values"`
+	// OmitZero leaves the attribute out when all bytes of the field are zero.
+	OmitZero bool `yaml:"omit_zero"`
 	// Variable is a `const volatile bool` of the object that is true when at least one enabled metric selected
 	// the dimension. Empty: always part of the key.
 	Variable string `yaml:"variable"`
@@ -173,8 +190,12 @@ type Attribute struct {
 // Settings are a user's choices for one probe, resolved against its spec: every name exists, every
 // default is filled in. See [Spec.Resolve].
 type Settings struct {
-	// Options by name: bool, int64 (durations in ns, sizes in bytes).
+	// Options by name: bool, int64 (durations in ns, sizes in bytes, choices as their number) or []CIDR.
 	Options map[string]any
+	// Interfaces that the probe's socket filters are attached to.
+	Interfaces Interfaces
+	// PacketFilter is an expression of pcap-filter(7), by which the kernel chooses packets; empty: all of them.
+	PacketFilter string
 	// Metrics that are enabled, by name.
 	Metrics map[string]MetricSettings
 	// Events that are enabled, by name.
@@ -183,6 +204,20 @@ type Settings struct {
 	MaxSeries int
 	// RingSize in bytes, a power of two and a multiple of the page size.
 	RingSize int
+}
+
+// Interfaces are a choice of network interfaces.
+type Interfaces struct {
+	// Include and Exclude are globs, as of [path.Match], of their names. Without Include, they are the uplinks: see package packet.
+	Include, Exclude []string
+	// AllNamespaces adds the network namespaces of all processes to the host's.
+	AllNamespaces bool
+}
+
+// CIDR is a range of addresses with a name.
+type CIDR struct {
+	Prefix netip.Prefix
+	Name   string
 }
 
 // MetricSettings are a user's choices for one enabled metric.

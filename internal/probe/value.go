@@ -5,7 +5,10 @@ package probe
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,9 +20,12 @@ const (
 	OptionInt      = "int"
 	OptionDuration = "duration"
 	OptionSize     = "size"
+	OptionChoice   = "choice"
+	OptionCIDRs    = "cidrs"
+	OptionEntries  = "entries"
 )
 
-var optionTypes = []string{OptionBool, OptionDuration, OptionInt, OptionSize}
+var optionTypes = []string{OptionBool, OptionChoice, OptionCIDRs, OptionDuration, OptionEntries, OptionInt, OptionSize}
 
 // parseValue turns what was written for an option into what the object's variable gets: a bool, or an int64 in the
 // variable's unit (ns for durations, bytes for sizes).
@@ -30,7 +36,7 @@ func parseValue(optionType string, v any) (any, error) {
 			return b, nil
 		}
 		return nil, fmt.Errorf("want true or false, have %s", show(v))
-	case OptionInt:
+	case OptionInt, OptionEntries:
 		return parseInt(v)
 	case OptionDuration:
 		return parseDuration(v)
@@ -161,6 +167,12 @@ func show(v any) string {
 
 // value parses what was written for the option and holds it to the option's bounds.
 func (o Option) value(v any) (any, error) {
+	switch o.Type {
+	case OptionChoice:
+		return o.choice(v)
+	case OptionCIDRs:
+		return parseCIDRs(v)
+	}
 	parsed, err := parseValue(o.Type, v)
 	if err != nil {
 		return nil, err
@@ -180,4 +192,90 @@ func (o Option) value(v any) (any, error) {
 		}
 	}
 	return parsed, nil
+}
+
+// choice returns the number of a name.
+func (o Option) choice(v any) (any, error) {
+	names := slices.Sorted(maps.Values(o.Values))
+	text, ok := v.(string)
+	if !ok {
+		return nil, fmt.Errorf("want one of %s, have %s", strings.Join(names, ", "), show(v))
+	}
+	for number, name := range o.Values {
+		if name == text {
+			return number, nil
+		}
+	}
+	return nil, Unknown("value", text, names)
+}
+
+// parseCIDRs reads names by range, and returns them as []CIDR, sorted.
+func parseCIDRs(v any) (any, error) {
+	if v == nil {
+		return []CIDR(nil), nil
+	}
+	items, ok := v.([]any)
+	if !ok {
+		return nil, fmt.Errorf(`want a list of ranges with names, such as "- 10.0.0.0/8: office", have %s`, show(v))
+	}
+	seen := make(map[netip.Prefix]string)
+	var (
+		list []CIDR
+		errs []error
+	)
+	for _, item := range items {
+		text, name, err := namedRange(item)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		prefix, err := parsePrefix(text)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if other, taken := seen[prefix]; taken {
+			errs = append(errs, fmt.Errorf("%s and %s are the same range", other, text))
+			continue
+		}
+		seen[prefix] = text
+		list = append(list, CIDR{Prefix: prefix, Name: name})
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	return list, nil
+}
+
+// namedRange takes a range and its name out of a mapping of one key. (Not all ranges in one mapping: the Collector takes the
+// colons of an IPv6 address in a key of its configuration for a path.)
+func namedRange(v any) (text, name string, err error) {
+	m, ok := v.(map[string]any)
+	if !ok || len(m) != 1 {
+		return "", "", fmt.Errorf(`want a range with a name, such as "10.0.0.0/8: office", have %s`, show(v))
+	}
+	for text, value := range m {
+		if name, ok := value.(string); ok && name != "" {
+			return text, name, nil
+		}
+		return "", "", fmt.Errorf("want a name for %s, have %s", text, show(value))
+	}
+	return "", "", nil
+}
+
+// parsePrefix reads a range, or an address alone. Bits beyond the range's length are a mistake that would hide another.
+func parsePrefix(text string) (netip.Prefix, error) {
+	if address, err := netip.ParseAddr(text); err == nil && address.Zone() == "" {
+		return netip.PrefixFrom(address.Unmap(), address.Unmap().BitLen()), nil
+	}
+	prefix, err := netip.ParsePrefix(text)
+	switch {
+	case err != nil:
+		return netip.Prefix{}, fmt.Errorf("%q is not a range of addresses, such as 10.0.0.0/8", text)
+	case prefix != prefix.Masked():
+		return netip.Prefix{}, fmt.Errorf("%s has bits beyond its length: did you mean %s?", text, prefix.Masked())
+	case prefix.Addr().Is4In6():
+		return netip.Prefix{}, fmt.Errorf("%s: write an IPv4 range as one, such as 10.0.0.0/8", text)
+	}
+	return prefix, nil
 }

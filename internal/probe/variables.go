@@ -12,6 +12,13 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+// What bpf/include/packet.h declares.
+const (
+	attachmentVariable   = "attachment"
+	packetFilterVariable = "packet_filter"
+	packetFilterFunction = "packet_matches"
+)
+
 // What bpf/include/event.h and task.h declare.
 const (
 	eventConfigVariable      = "event_config"
@@ -38,6 +45,9 @@ const wakeupFraction = 8
 func setVariables(spec *Spec, o *object, p *plan, settings Settings, env Environment) error {
 	set := func(name string, n int64) error { return setInteger(o.Variables[name], n) }
 	for _, name := range sortedKeys(spec.Options) {
+		if spec.Options[name].Type == OptionEntries {
+			continue // the size of a map
+		}
 		n, err := optionValue(settings.Options[name])
 		if err == nil {
 			err = set(spec.Options[name].Variable, n)
@@ -68,6 +78,11 @@ func setVariables(spec *Spec, o *object, p *plan, settings Settings, env Environ
 	}
 	if _, ok := o.Variables[pageSizeVariable]; ok {
 		if err := set(pageSizeVariable, int64(os.Getpagesize())); err != nil {
+			return err
+		}
+	}
+	if spec.Packets {
+		if err := set(packetFilterVariable, boolean(settings.PacketFilter != "")); err != nil {
 			return err
 		}
 	}
@@ -107,6 +122,8 @@ func optionValue(v any) (int64, error) {
 		return boolean(v), nil
 	case int64:
 		return v, nil
+	case []CIDR:
+		return boolean(len(v) > 0), nil
 	}
 	return 0, fmt.Errorf("a value of type %T is neither bool nor int64", v)
 }

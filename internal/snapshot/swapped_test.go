@@ -29,6 +29,9 @@ var hashes = []ebpf.MapType{ebpf.Hash, ebpf.PerCPUHash}
 // least reads times and until they have counted to increments; and once more when they have stopped.
 func readInAStorm(t *testing.T, c *counters, reads int, increments uint64, read func()) {
 	t.Helper()
+	if testing.Short() {
+		reads, increments = reads/5, increments/20
+	}
 	stop := c.storm(t)
 	defer stop()
 	ticker := time.NewTicker(2 * time.Millisecond)
@@ -225,7 +228,10 @@ func TestKernelSwappedAgainstOracle(t *testing.T) {
 	for _, typ := range hashes {
 		for way, opts := range ways {
 			t.Run(typ.String()+"/"+way, func(t *testing.T) {
-				const rows = 50_000
+				rows := 50_000
+				if testing.Short() {
+					rows = 5_000
+				}
 				c := newSwapped(t, typ, rows, 1<<16)
 				table := c.table(t, opts...)
 				for i := range 3 {

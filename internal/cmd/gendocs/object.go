@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -175,10 +176,11 @@ type noNames struct{}
 
 var _ layout.Names = noNames{}
 
-func (noNames) CgroupPath(uint64) string { return "" }
-func (noNames) Device(uint32) string     { return "" }
-func (noNames) Interface(uint32) string  { return "" }
-func (noNames) Symbol(uint64) string     { return "" }
-func (noNames) Syscall(int64) string     { return "" }
-func (noNames) User(uint32) string       { return "" }
-func (noNames) Wall(uint64) time.Time    { return time.Time{} }
+func (noNames) CgroupPath(uint64) string        { return "" }
+func (noNames) Device(uint32) string            { return "" }
+func (noNames) Interface(uint32, uint32) string { return "" }
+func (noNames) Owner(netip.Addr) uint64         { return 0 }
+func (noNames) Symbol(uint64) string            { return "" }
+func (noNames) Syscall(int64) string            { return "" }
+func (noNames) User(uint32) string              { return "" }
+func (noNames) Wall(uint64) time.Time           { return time.Time{} }

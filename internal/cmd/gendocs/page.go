@@ -228,19 +228,30 @@ func absence(a probe.Attribute, k kind) string {
 }
 
 func (p *writer) options(spec *probe.Spec) {
-	if len(spec.Options) == 0 {
+	if len(spec.Options) == 0 && !spec.Packets {
 		return
 	}
 	p.heading("## Options")
 	p.table("Name", "Type", "Default", "Range", "Description")
+	if spec.Packets {
+		p.row(code("interfaces"), "names", "", "", "The interfaces to attach to, by name or wildcard: a list, or `include` and `exclude`. Without any, the uplinks.")
+		p.row(code("network_namespaces"), "choice", code("host"), "all, host", "Whether only the host's network namespace is followed, or those of all processes.")
+		p.row(code("filter"), "expression", "", "", "An expression of pcap-filter(7): other packets are not counted.")
+	}
 	for _, name := range sorted(spec.Options) {
 		option := spec.Options[name]
-		p.row(code(name), option.Type, code(fmt.Sprint(option.Default)), bounds(option), option.Description)
+		value := ""
+		if option.Default != nil {
+			value = code(fmt.Sprint(option.Default))
+		}
+		p.row(code(name), option.Type, value, bounds(option), option.Description)
 	}
 }
 
 func bounds(o probe.Option) string {
 	switch {
+	case o.Type == probe.OptionChoice:
+		return strings.Join(slices.Sorted(maps.Values(o.Values)), ", ")
 	case o.Min != nil && o.Max != nil:
 		return fmt.Sprintf("%v to %v", o.Min, o.Max)
 	case o.Min != nil:

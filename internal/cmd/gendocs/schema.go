@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"maps"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -185,7 +187,42 @@ func probeSchema(spec *probe.Spec) node {
 	for name, option := range spec.Options {
 		properties[name] = optionSchema(option)
 	}
+	if spec.Packets {
+		maps.Copy(properties, packetKeys())
+	}
+	if dimensions := selectable(spec); len(dimensions) > 0 {
+		properties["attributes"] = list(choice(dimensions...)).with("uniqueItems", true).
+			with("description", "The attributes of each metric that has a choice of them and none of its own.")
+	}
 	return mapping(properties)
+}
+
+// selectable are the dimensions of any of the probe's metrics.
+func selectable(spec *probe.Spec) []string {
+	names := make(map[string]bool)
+	for _, metric := range spec.Metrics {
+		for name := range metric.Attributes {
+			names[name] = true
+		}
+	}
+	return sorted(names)
+}
+
+// packetKeys are the keys of probes that see packets.
+func packetKeys() map[string]node {
+	globs := list(node{"type": "string", "minLength": 1})
+	return map[string]node{
+		"interfaces": {
+			"description": "The interfaces to attach to, by name or wildcard; without any, the uplinks. A list is short for include.",
+			"anyOf":       []node{globs, mapping(map[string]node{"include": globs, "exclude": globs})},
+		},
+		"network_namespaces": choice("host", "all").with("default", "host").
+			with("description", "Whether only the host's network namespace is followed, or those of all processes."),
+		"filter": {
+			"type":        []string{"string", "null"},
+			"description": "An expression of pcap-filter(7), such as \"tcp and not port 22\": other packets are not counted.",
+		},
+	}
 }
 
 // ownProbeSchema is for a folder of the user's, of which nothing is known here.
@@ -194,6 +231,8 @@ func ownProbeSchema() node {
 		node{"type": []string{"object", "null"}, "additionalProperties": use("metric")},
 		node{"type": []string{"object", "null"}, "additionalProperties": use("event")},
 	)
+	maps.Copy(properties, packetKeys())
+	properties["attributes"] = list(node{"type": "string"})
 	properties["path"] = node{"type": "string", "description": "The folder with the probe.yaml and the object."}
 	return node{"type": "object", "required": []string{"path"}, "properties": properties}
 }
@@ -203,15 +242,20 @@ func optionSchema(o probe.Option) node {
 	switch o.Type {
 	case probe.OptionBool:
 		n = boolean()
-	case probe.OptionInt:
+	case probe.OptionInt, probe.OptionEntries:
 		n = integer(o.Min, o.Max)
+	case probe.OptionChoice:
+		n = choice(slices.Sorted(maps.Values(o.Values))...)
+	case probe.OptionCIDRs:
+		named := node{"type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": node{"type": "string", "minLength": 1}}
+		return list(named).with("description", o.Description)
 	case probe.OptionDuration:
 		n = use("duration")
 	case probe.OptionSize:
 		n = use("size")
 	}
 	description := o.Description
-	if o.Type != probe.OptionInt && (o.Min != nil || o.Max != nil) {
+	if o.Type != probe.OptionInt && o.Type != probe.OptionEntries && (o.Min != nil || o.Max != nil) {
 		description += " " + strings.ToUpper(bounds(o)[:1]) + bounds(o)[1:] + "."
 	}
 	return n.with("default", o.Default).with("description", description)

@@ -183,7 +183,7 @@ func (l *Logs) records(e *event, raw []byte) plog.LogRecordSlice {
 	if e.container == nil {
 		return l.recordsOf(Resource{})
 	}
-	cgroup := e.container.Uint(raw)
+	cgroup := e.container.Cgroup(raw)
 	records, ok := l.byCgroup[cgroup]
 	if !ok {
 		records = l.recordsOf(l.options.Identity.Resource(cgroup))

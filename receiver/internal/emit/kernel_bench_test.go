@@ -6,6 +6,7 @@ package emit
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"runtime"
 	"slices"
@@ -360,7 +361,8 @@ func (n *names) CgroupPath(id uint64) string { return n.Resolve(id).Path }
 
 func (*names) Device(uint32) string { return "" }
 
-func (*names) Interface(uint32) string { return "" }
+func (*names) Owner(netip.Addr) uint64         { return 0 }
+func (*names) Interface(uint32, uint32) string { return "" }
 
 func (*names) Symbol(uint64) string { return "" }
 

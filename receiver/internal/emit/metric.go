@@ -33,9 +33,29 @@ type metric struct {
 	bounds []float64
 	// row has the numbers of the row at hand: the points, or a histogram's slots and its sum.
 	row []uint64
+	// marks are what all data points have.
+	marks []mark
 	// room is how many attributes the columns were seen to make.
 	room int
 	sink attributes
+}
+
+// mark is an attribute that tells of an option by which the values are not what they would be without it.
+type mark struct {
+	name  string
+	value int64
+}
+
+// marks are those of the options that are not at their defaults.
+func marks(p *probe.Probe) []mark {
+	var list []mark
+	for _, name := range sortedKeys(p.Spec.Options) {
+		option := p.Spec.Options[name]
+		if value, ok := p.Settings.Options[name].(int64); ok && option.Attribute != "" && fmt.Sprint(value) != fmt.Sprint(option.Default) {
+			list = append(list, mark{option.Attribute, value})
+		}
+	}
+	return list
 }
 
 type point struct {
@@ -48,7 +68,8 @@ func newMetric(name string, t *probe.Table, p *probe.Probe, names layout.Names) 
 	if m.spec.Scale == 0 {
 		m.spec.Scale = 1
 	}
-	if err := m.setColumns(t, p, layout.Options{Names: names}); err != nil {
+	m.marks = marks(p)
+	if err := m.setColumns(t, p, layout.Options{Names: names, Addresses: p.AddressNames}); err != nil {
 		return nil, fmt.Errorf("metric %s: %w", name, err)
 	}
 	if err := m.setValues(t.Value); err != nil {
@@ -68,7 +89,7 @@ func (m *metric) setColumns(t *probe.Table, p *probe.Probe, o layout.Options) er
 		if attribute == "" {
 			attribute = name
 		}
-		o.As, o.Values = dimension.As, dimension.Values
+		o.As, o.Values, o.OmitZero = dimension.As, dimension.Values, dimension.OmitZero
 		c, err := layout.NewColumn(attribute, f, o)
 		if err != nil {
 			return fmt.Errorf("dimension %s: %w", name, err)
@@ -82,7 +103,7 @@ func (m *metric) setColumns(t *probe.Table, p *probe.Probe, o layout.Options) er
 		}
 		m.columns = append(m.columns, c)
 	}
-	m.room = len(m.columns)
+	m.room = len(m.columns) + len(m.marks)
 	m.setIdentity()
 	return nil
 }
@@ -175,6 +196,9 @@ func (m *metric) identity(dst, key []byte) []byte {
 
 // decode puts the attributes of a row's key. Without a key they are the overflow's.
 func (m *metric) decode(dst layout.Sink, key []byte) {
+	for _, mark := range m.marks {
+		dst.PutInt(mark.name, mark.value)
+	}
 	if len(key) == 0 {
 		dst.PutBool(overflowAttribute, true)
 		return

@@ -7,6 +7,7 @@ package emit
 import (
 	"encoding/binary"
 	"fmt"
+	"net/netip"
 	"strconv"
 	"testing"
 	"time"
@@ -102,12 +103,13 @@ func execRecord(b *testing.B, p *probe.Probe, pid uint64) *record {
 // namedHost names some numbers.
 type namedHost struct{ hostOnly }
 
-func (namedHost) CgroupPath(id uint64) string { return "/system.slice/" + strconv.FormatUint(id, 10) }
-func (namedHost) Device(uint32) string        { return "" }
-func (namedHost) Interface(uint32) string     { return "" }
-func (namedHost) Symbol(uint64) string        { return "" }
-func (namedHost) Syscall(int64) string        { return "" }
-func (namedHost) Wall(boot uint64) time.Time  { return time.Unix(1_700_000_000, int64(boot)) }
+func (namedHost) CgroupPath(id uint64) string     { return "/system.slice/" + strconv.FormatUint(id, 10) }
+func (namedHost) Device(uint32) string            { return "" }
+func (namedHost) Owner(netip.Addr) uint64         { return 0 }
+func (namedHost) Interface(uint32, uint32) string { return "" }
+func (namedHost) Symbol(uint64) string            { return "" }
+func (namedHost) Syscall(int64) string            { return "" }
+func (namedHost) Wall(boot uint64) time.Time      { return time.Unix(1_700_000_000, int64(boot)) }
 
 func (namedHost) User(uid uint32) string {
 	if uid == 0 {

@@ -29,7 +29,7 @@ type changingHost struct {
 func (h *changingHost) Resource(cgroup uint64) Resource {
 	return Resource{ContainerID: h.containers[cgroup]}
 }
-func (h *changingHost) Interface(index uint32) string { return h.interfaces[index] }
+func (h *changingHost) Interface(_, index uint32) string { return h.interfaces[index] }
 func (*changingHost) Describe(r Resource, d pcommon.Resource) {
 	if r.ContainerID != "" {
 		d.Attributes().PutStr("container.id", r.ContainerID)

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -151,10 +152,11 @@ func (world) CgroupPath(id uint64) string {
 	}
 	return ""
 }
-func (world) Device(uint32) string    { return "sda" }
-func (world) Interface(uint32) string { return "eth0" }
-func (world) Symbol(uint64) string    { return "schedule" }
-func (world) Syscall(int64) string    { return "openat" }
+func (world) Device(uint32) string            { return "sda" }
+func (world) Owner(netip.Addr) uint64         { return 0 }
+func (world) Interface(uint32, uint32) string { return "eth0" }
+func (world) Symbol(uint64) string            { return "schedule" }
+func (world) Syscall(int64) string            { return "openat" }
 
 func (world) User(uid uint32) string {
 	if uid == 0 {

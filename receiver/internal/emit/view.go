@@ -115,7 +115,7 @@ func (t *Table) lookUp(v *view, rows snapshot.Rows, from, to int) {
 		l := lookup{resource: resources.host}
 		l.identity.start = uint32(len(t.identities))
 		if v.container != nil {
-			l.resource = resources.of(v.container.Uint(key), t.builder.payload.age)
+			l.resource = resources.of(v.container.Cgroup(key), t.builder.payload.age)
 			t.identities = binary.NativeEndian.AppendUint64(t.identities, l.resource.number)
 		}
 		t.identities = v.identity(t.identities, key)
