@@ -94,7 +94,8 @@ generate:
 	$(GO) run ./internal/cmd/gendocs
 
 # Paths go into an object's BTF: they are made relative, so that every checkout gives the same bytes.
-BPF_SOURCES := $(wildcard bpf/*/*.bpf.c bpf/identity/*/*.bpf.c examples/probes/*/*.bpf.c test/bench/*/*.bpf.c)
+BPF_SOURCES := $(wildcard bpf/*/*.bpf.c bpf/identity/*/*.bpf.c examples/probes/*/*.bpf.c test/bench/*/*.bpf.c \
+	internal/packet/testdata/*/*.bpf.c internal/packet/filter/testdata/*.bpf.c)
 BPF_HEADERS := $(wildcard bpf/include/*.h)
 BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -Wall -Werror -Ibpf/include \
 	-I/usr/include/$(shell gcc -print-multiarch 2>/dev/null || echo $(shell uname -m)-linux-gnu) \

@@ -16,7 +16,6 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 const volatile u32 sampling = 1;
 const volatile bool service_ports = true;
 const volatile bool tunnels = false;
-const volatile bool with_cidrs = false;
 const volatile u64 idle_timeout = 15000000000ULL;
 const volatile u64 active_timeout = 60000000000ULL;
 
@@ -45,21 +44,21 @@ struct interface {
 
 /* What is selected by default comes first; the key ends with the last field that is selected. */
 struct flow_key {
-	u8 source[16];
-	u8 destination[16];
+	struct address source;
+	struct address destination;
 	__be16 server_port;
 	u8 transport;
 	u8 transmit;
 	u16 ethertype;
 	__be16 source_port;
 	__be16 destination_port;
+	u16 unused;
 	u8 flags;
 	u8 dscp;
 	u16 vlan;
-	u16 unused;
 	struct interface interface;
-	u8 local[16]; /* this end's address */
-};
+	struct address local; /* this end's */
+} __attribute__((aligned(8)));
 
 struct flow_value {
 	u64 bytes;
@@ -81,31 +80,13 @@ struct {
 	__type(value, struct broken);
 } broken SEC(".maps");
 
-/* Names of address ranges: a stand-in for each address that lies in one. */
-struct cidr {
-	u32 length; /* bits */
-	u8 address[16];
-};
-
-struct address {
-	u8 bytes[16];
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 1);
-	__type(key, struct cidr);
-	__type(value, struct address);
-} cidrs SEC(".maps");
-
 /* Ports of which a TCP handshake showed that a server listens on them. */
 u8 server_ports[65536];
 
 /* Live flows, for records. */
 struct live_key {
-	u32 source[4];
-	u32 destination[4];
+	struct address source;
+	struct address destination;
 	__be16 source_port;
 	__be16 destination_port;
 	u8 transport;
@@ -164,9 +145,9 @@ struct flow_record {
 const struct flow_record *const flow_record_type = 0;
 const enum flow_event flow_event_type = 0;
 
-static __always_inline __be16 lower_port(const struct packet *p)
+static __always_inline __be16 lower_port(__be16 a, __be16 b)
 {
-	return bpf_ntohs(p->source_port) < bpf_ntohs(p->destination_port) ? p->source_port : p->destination_port;
+	return bpf_ntohs(a) < bpf_ntohs(b) ? a : b;
 }
 
 /*
@@ -174,42 +155,25 @@ static __always_inline __be16 lower_port(const struct packet *p)
  * one that was seen to answer a handshake, and otherwise the lower port. Both
  * directions give the same.
  */
-static __always_inline __be16 server_port(const struct packet *p)
+static __always_inline __be16 server_port(u8 protocol, u8 flags, __be16 source_port, __be16 destination_port)
 {
-	u8 flags = p->flags & (TCP_SYN | TCP_ACK);
 	bool source, destination;
 
-	if (p->protocol != PROTOCOL_TCP)
-		return lower_port(p);
+	if (protocol != PROTOCOL_TCP)
+		return lower_port(source_port, destination_port);
+	flags &= TCP_SYN | TCP_ACK;
 	if (flags == TCP_SYN)
-		return p->destination_port;
+		return destination_port;
 	if (flags == (TCP_SYN | TCP_ACK)) {
-		if (!server_ports[p->source_port])
-			server_ports[p->source_port] = 1;
-		return p->source_port;
+		if (!server_ports[source_port])
+			server_ports[source_port] = 1;
+		return source_port;
 	}
-	source = server_ports[p->source_port];
-	destination = server_ports[p->destination_port];
+	source = server_ports[source_port];
+	destination = server_ports[destination_port];
 	if (source != destination)
-		return source ? p->source_port : p->destination_port;
-	return lower_port(p);
-}
-
-/* The address, or what stands for the range that it is in. */
-static __always_inline void put_address(u8 *to, const u32 *address)
-{
-	if (with_cidrs) {
-		struct cidr key = { .length = 128 };
-		struct address *name;
-
-		__builtin_memcpy(key.address, address, sizeof(key.address));
-		name = bpf_map_lookup_elem(&cidrs, &key);
-		if (name) {
-			__builtin_memcpy(to, name->bytes, sizeof(name->bytes));
-			return;
-		}
-	}
-	__builtin_memcpy(to, address, 16);
+		return source ? source_port : destination_port;
+	return lower_port(source_port, destination_port);
 }
 
 static __always_inline void count_broken(const struct packet *p)
@@ -225,49 +189,57 @@ static __always_inline void count_broken(const struct packet *p)
 		__sync_fetch_and_add(&b->malformed, 1);
 }
 
-static __always_inline void add(struct __sk_buff *skb, const struct packet *p, bool transmit, u64 bytes, u64 packets)
+/*
+ * The fields of a key after the addresses, as words: to write them one by one
+ * makes the hash function, which reads words, wait for each of them.
+ */
+static __always_inline u64 first_word(__be16 server, u8 transport, bool transmit, u16 ethertype, __be16 source_port)
 {
-	struct flow_key key = {};
+	u64 word = by_server_port ? server : 0;
+
+	if (by_transport)
+		word |= (u64)transport << 16;
+	if (by_direction)
+		word |= (u64)transmit << 24;
+	if (by_type)
+		word |= (u64)ethertype << 32;
+	if (by_source_port)
+		word |= (u64)source_port << 48;
+	return word;
+}
+
+static __always_inline u64 second_word(__be16 destination_port, u8 flags, u8 dscp, u16 vlan)
+{
+	u64 word = by_destination_port ? destination_port : 0;
+
+	if (by_flags)
+		word |= (u64)flags << 32;
+	if (by_dscp)
+		word |= (u64)dscp << 40;
+	if (by_vlan)
+		word |= (u64)vlan << 48;
+	return word;
+}
+
+static __always_inline u64 interface_word(struct __sk_buff *skb)
+{
+	return by_interface ? attachment.network_namespace | (u64)skb->ifindex << 32 : 0;
+}
+
+#define KEY_WORD(key, field, word) __builtin_memcpy(&(key)->field, &(u64){ word }, sizeof(u64))
+
+/* The key has words from here on. */
+#define KEY_REACHES(field) (flows_key_size > __builtin_offsetof(struct flow_key, field))
+
+static __always_inline void add(const void *key, u64 bytes, u64 packets)
+{
 	struct flow_value *row;
 
-	if (by_source_address && p->transport)
-		put_address(key.source, p->source);
-	if (by_destination_address && p->transport)
-		put_address(key.destination, p->destination);
-	if (by_server_port || (service_ports && (by_source_port || by_destination_port))) {
-		__be16 server = server_port(p);
-
-		if (by_server_port)
-			key.server_port = server;
-		if (by_source_port && (!service_ports || p->source_port == server))
-			key.source_port = p->source_port;
-		if (by_destination_port && (!service_ports || p->destination_port == server))
-			key.destination_port = p->destination_port;
-	} else {
-		if (by_source_port)
-			key.source_port = p->source_port;
-		if (by_destination_port)
-			key.destination_port = p->destination_port;
+	if (sampling > 1) {
+		bytes *= sampling;
+		packets *= sampling;
 	}
-	if (by_transport)
-		key.transport = p->protocol;
-	if (by_direction)
-		key.transmit = transmit;
-	if (by_type)
-		key.ethertype = p->ethertype;
-	if (by_flags)
-		key.flags = p->flags;
-	if (by_dscp)
-		key.dscp = p->dscp;
-	if (by_vlan)
-		key.vlan = p->vlan;
-	if (by_interface) {
-		key.interface.network_namespace = attachment.network_namespace;
-		key.interface.index = skb->ifindex;
-	}
-	if (by_container && p->transport)
-		__builtin_memcpy(key.local, transmit ? p->source : p->destination, sizeof(key.local));
-	row = flows_row(&key);
+	row = flows_row(key);
 	if (!row)
 		return;
 	__sync_fetch_and_add(&row->bytes, bytes);
@@ -279,6 +251,8 @@ static __noinline int follow(struct __sk_buff *skb, const struct packet *p, u64 
 {
 	bool transmit = skb->pkt_type == PACKET_OUTGOING;
 	struct live_key key = {
+		.source = p->source,
+		.destination = p->destination,
 		.source_port = p->source_port,
 		.destination_port = p->destination_port,
 		.transport = p->protocol,
@@ -290,8 +264,6 @@ static __noinline int follow(struct __sk_buff *skb, const struct packet *p, u64 
 	struct live_flow *flow;
 	u32 zero = 0;
 
-	__builtin_memcpy(key.source, p->source, sizeof(key.source));
-	__builtin_memcpy(key.destination, p->destination, sizeof(key.destination));
 	flow = bpf_map_lookup_elem(&live, &key);
 	if (!flow) {
 		struct live_flow fresh = { .first = now, .last = now };
@@ -309,37 +281,143 @@ static __noinline int follow(struct __sk_buff *skb, const struct packet *p, u64 
 	/* Not atomic: two CPUs that meet here can lose a flag, which is worth less than the kernels that have no atomic or. */
 	if ((flow->flags | p->flags) != flow->flags)
 		flow->flags |= p->flags;
-	__sync_fetch_and_add(&flow->bytes, bytes);
-	__sync_fetch_and_add(&flow->packets, packets);
+	__sync_fetch_and_add(&flow->bytes, bytes * sampling);
+	__sync_fetch_and_add(&flow->packets, packets * sampling);
+	return 0;
+}
+
+/* TCP's header up to its flags after IPv4's, with the ethertype. */
+#define LOAD_IPV4 (2 + 20 + TCP_LOAD)
+
+/*
+ * Nearly every packet: TCP or UDP straight after IP's header, in one piece,
+ * untagged, on Ethernet, with nothing asked of it but the fields that most
+ * ask for. What it does not know it leaves to count_any(), with nothing
+ * counted. It does what that does, in half the time.
+ */
+static __always_inline int count_plain(struct __sk_buff *skb)
+{
+	u32 length = skb->len;
+	struct packet_headers h;
+	const struct tcp_header *l4;
+	/* As much of a struct flow_key as it has here. */
+	struct {
+		struct address source, destination;
+		u64 words[2];
+	} key;
+	bool transmit;
+	u64 bytes;
+	u8 protocol, flags = 0;
+	__be16 server, source_port, destination_port;
+	u16 ethertype;
+
+	/* Metrics are wanted where records are not. */
+	if (!attachment.ethernet || with_cidrs || tunnels || event_config[EVENT_FLOW].enabled || KEY_REACHES(flags))
+		return 0;
+	if (skb->vlan_present || skb->gso_size)
+		return 0;
+	if (length >= ETHERNET_HEADER - 2 + PACKET_LOAD) {
+		if (bpf_skb_load_bytes(skb, ETHERNET_HEADER - 2, &h.ethertype, PACKET_LOAD))
+			return 0;
+	} else if (length >= ETHERNET_HEADER - 2 + LOAD_IPV4) {
+		__builtin_memset(h.network + 32, 0, sizeof(h.network) - 32);
+		if (bpf_skb_load_bytes(skb, ETHERNET_HEADER - 2, &h.ethertype, LOAD_IPV4))
+			return 0;
+		if (h.ethertype != bpf_htons(ETHERTYPE_IPV4))
+			return 0;
+	} else {
+		return 0;
+	}
+	if (h.ethertype == bpf_htons(ETHERTYPE_IPV4)) {
+		const struct ipv4_header *ip = (const void *)h.network;
+
+		if (ip->version_length != 0x45 || ip->fragment & bpf_htons(0x1fff))
+			return 0;
+		protocol = ip->protocol;
+		key.source = by_source_address ? ipv4_mapped(ip->source) : nobody;
+		key.destination = by_destination_address ? ipv4_mapped(ip->destination) : nobody;
+		ethertype = ETHERTYPE_IPV4;
+		l4 = (const void *)(h.network + sizeof(*ip));
+	} else if (h.ethertype == bpf_htons(ETHERTYPE_IPV6)) {
+		const struct ipv6_header *ip = (const void *)h.network;
+
+		if (h.network[0] >> 4 != 6)
+			return 0;
+		protocol = ip->next_header;
+		key.source = by_source_address ? ip->source : nobody;
+		key.destination = by_destination_address ? ip->destination : nobody;
+		ethertype = ETHERTYPE_IPV6;
+		l4 = (const void *)(h.network + sizeof(*ip));
+	} else {
+		return 0;
+	}
+	if (protocol == PROTOCOL_TCP) {
+		flags = l4->flags;
+		if (l4->offset < 0x50)
+			return 0;
+	} else if (protocol != PROTOCOL_UDP) {
+		return 0;
+	}
+	source_port = l4->source;
+	destination_port = l4->destination;
+	transmit = skb->pkt_type == PACKET_OUTGOING;
+	bytes = packet_bytes(skb, transmit);
+	server = by_server_port || service_ports ? server_port(protocol, flags, source_port, destination_port) : 0;
+	if (KEY_REACHES(source_port) && service_ports) {
+		source_port = source_port == server ? source_port : 0;
+		destination_port = destination_port == server ? destination_port : 0;
+	}
+	key.words[0] = first_word(server, protocol, transmit, ethertype, source_port);
+	key.words[1] = by_destination_port ? destination_port : 0;
+	add(&key, bytes, 1);
+	return 1;
+}
+
+static __noinline int count_any(struct __sk_buff *skb)
+{
+	bool transmit = skb->pkt_type == PACKET_OUTGOING;
+	u64 packets = packet_segments(skb);
+	__be16 server, source_port, destination_port;
+	struct flow_key key;
+	struct packet p;
+	u64 bytes;
+
+	packet_any(skb, &p);
+	bytes = packet_bytes(skb, transmit) + packet_headers(skb, transmit, p.transport + p.transport_header);
+	if (p.truncated || p.malformed)
+		count_broken(&p);
+	if (tunnels && packet_tunnelled(&p))
+		packet_tunnel(skb, &p);
+	if (event_config[EVENT_FLOW].enabled && p.transport)
+		follow(skb, &p, bytes, packets);
+	if (!with_metrics)
+		return 0;
+	source_port = p.source_port;
+	destination_port = p.destination_port;
+	server = server_port(p.protocol, p.flags, source_port, destination_port);
+	if (service_ports) {
+		source_port = source_port == server ? source_port : 0;
+		destination_port = destination_port == server ? destination_port : 0;
+	}
+	key.source = by_source_address ? address_named(&p.source) : nobody;
+	key.destination = by_destination_address ? address_named(&p.destination) : nobody;
+	KEY_WORD(&key, server_port, first_word(server, p.protocol, transmit, p.ethertype, source_port));
+	KEY_WORD(&key, destination_port, second_word(destination_port, p.flags, p.dscp, p.vlan));
+	KEY_WORD(&key, interface, interface_word(skb));
+	key.local = by_container ? (transmit ? p.source : p.destination) : nobody;
+	add(&key, bytes, packets);
 	return 0;
 }
 
 SEC("socket")
 int count(struct __sk_buff *skb)
 {
-	bool transmit = skb->pkt_type == PACKET_OUTGOING;
-	struct packet p = {};
-	u64 bytes, packets;
-
 	if (sampling > 1 && bpf_get_prandom_u32() % sampling)
 		return 0;
 	if (packet_filter && !packet_matches(skb))
 		return 0;
-	packet_dissect(skb, &p);
-	if (p.truncated || p.malformed)
-		count_broken(&p);
-	packets = packet_segments(skb);
-	bytes = packet_bytes(skb, transmit, packets, p.transport + p.transport_header);
-	if (tunnels && packet_tunnelled(&p))
-		packet_tunnel(skb, &p);
-	if (sampling > 1) {
-		bytes *= sampling;
-		packets *= sampling;
-	}
-	if (with_metrics)
-		add(skb, &p, transmit, bytes, packets);
-	if (event_config[EVENT_FLOW].enabled && p.transport)
-		follow(skb, &p, bytes, packets);
+	if (!count_plain(skb))
+		count_any(skb);
 	return 0;
 }
 

@@ -45,6 +45,8 @@ static __always_inline int map_insert(void *map, const void *key, const void *va
 		__type(key, u32);                                              \
 		__type(value, _value);                                         \
 	} _name##_overflow SEC(".maps");                                       \
+	/* Bytes of the key that rows are told apart by; user space knows. */   \
+	const volatile u32 _name##_key_size = sizeof(_key);                    \
 	/* Behind a map in a map, clang leaves BTF just a name for the key. */  \
 	_key *const _name##_key_type = 0;                                      \
 	static const _value _name##_zero;                                      \

@@ -11,8 +11,7 @@
 #ifndef __EBPFRECEIVER_PACKET_H
 #define __EBPFRECEIVER_PACKET_H
 
-#include "kernel.h"
-#include <bpf/bpf_endian.h>
+#include "address.h"
 
 /*
  * What is known of the interface that a program is attached to. User space
@@ -73,20 +72,21 @@ enum protocol {
 
 #define PACKET_OUTGOING 4
 
-/* What was found out about a packet. Ports and addresses are in network order; IPv4 addresses are IPv4-mapped. */
+/* What was found out about a packet. Ports and addresses are in network order. */
 struct packet {
-	u32 source[4], destination[4];
+	struct address source, destination;
 	__be16 source_port, destination_port;
 	u16 ethertype; /* of what is inside all VLAN tags, in host order */
 	u16 vlan;      /* the outer tag's id; 0: none */
+	u32 transport; /* offset in the frame of what follows IP's headers; 0: not IP */
 	u8 protocol;
 	u8 flags; /* TCP's */
 	u8 dscp;
+	u8 transport_header; /* length in bytes of TCP's or UDP's; 0: unknown */
 	u8 truncated, malformed;
 	u8 fragment; /* not the first one: it has no ports */
-	u8 transport_header; /* length in bytes of TCP's or UDP's; 0: unknown */
-	u32 transport;	     /* offset in the frame of what follows IP's headers; 0: not IP */
-};
+	u8 unused;
+} __attribute__((aligned(8)));
 
 /*
  * The headers as they are loaded, in one piece that begins with the ethertype:
@@ -112,7 +112,7 @@ struct ipv6_header {
 	__be32 version_class_label;
 	__be16 payload_length;
 	u8 next_header, hop_limit;
-	__be32 source[4], destination[4];
+	struct address source, destination;
 };
 
 struct tcp_header {
@@ -278,9 +278,8 @@ static __always_inline void packet_network(struct __sk_buff *skb, struct packet 
 			p->malformed = 1;
 			return;
 		}
-		p->source[2] = p->destination[2] = bpf_htonl(0xffff);
-		p->source[3] = ip->source;
-		p->destination[3] = ip->destination;
+		p->source = ipv4_mapped(ip->source);
+		p->destination = ipv4_mapped(ip->destination);
 		p->protocol = ip->protocol;
 		p->dscp = ip->tos >> 2;
 		p->transport = offset + ((ip->version_length & 15) << 2);
@@ -304,8 +303,8 @@ static __always_inline void packet_network(struct __sk_buff *skb, struct packet 
 			p->malformed = 1;
 			return;
 		}
-		__builtin_memcpy(p->source, ip->source, sizeof(p->source));
-		__builtin_memcpy(p->destination, ip->destination, sizeof(p->destination));
+		p->source = ip->source;
+		p->destination = ip->destination;
 		p->protocol = ip->next_header;
 		p->dscp = bpf_ntohl(ip->version_class_label) >> 22 & 0x3f;
 		p->transport = offset + sizeof(*ip);
@@ -317,11 +316,11 @@ static __always_inline void packet_network(struct __sk_buff *skb, struct packet 
 }
 
 /*
- * A frame within: offset is that of an ethertype, which may be a VLAN tag's.
+ * A frame within: offset is that of an ethertype, which may be a VLAN tag's. h
+ * is room for headers, so that there is not more of it on the stack.
  */
-static __noinline int packet_frame(struct __sk_buff *skb, struct packet *p, u32 offset)
+static __noinline int packet_frame(struct __sk_buff *skb, struct packet *p, u32 offset, struct packet_headers *h)
 {
-	struct packet_headers h;
 	s32 length;
 	int i;
 
@@ -337,22 +336,23 @@ static __noinline int packet_frame(struct __sk_buff *skb, struct packet *p, u32 
 			p->vlan = bpf_ntohs(tag[1]) & 0xfff;
 		offset += 4;
 	}
-	length = packet_load(skb, offset, &h);
+	length = packet_load(skb, offset, h);
 	if (length < 0)
 		goto truncated;
-	packet_network(skb, p, &h, offset + 2, length);
+	packet_network(skb, p, h, offset + 2, length);
 	return 0;
 truncated:
 	p->truncated = 1;
 	return 0;
 }
 
-/* Find out about a packet. p must be zero. */
-static __always_inline void packet_dissect(struct __sk_buff *skb, struct packet *p)
+/* Find out about whatever packet it is. */
+static __always_inline void packet_any(struct __sk_buff *skb, struct packet *p)
 {
 	struct packet_headers h;
 	s32 length;
 
+	__builtin_memset(p, 0, sizeof(*p));
 	if (skb->vlan_present)
 		p->vlan = skb->vlan_tci & 0xfff;
 	if (!attachment.ethernet) {
@@ -371,7 +371,7 @@ static __always_inline void packet_dissect(struct __sk_buff *skb, struct packet 
 	}
 	p->ethertype = bpf_ntohs(h.ethertype);
 	if (p->ethertype == ETHERTYPE_VLAN || p->ethertype == ETHERTYPE_SERVICE_VLAN)
-		packet_frame(skb, p, ETHERNET_HEADER - 2);
+		packet_frame(skb, p, ETHERNET_HEADER - 2, &h);
 	else
 		packet_network(skb, p, &h, ETHERNET_HEADER, length);
 }
@@ -389,6 +389,7 @@ static __noinline int packet_tunnel(struct __sk_buff *skb, struct packet *p)
 	u16 type = ETHERTYPE_BRIDGING;
 	u8 header[8] __attribute__((aligned(8)));
 	u32 offset = p->transport + 8;
+	struct packet_headers h;
 
 	if (bpf_skb_load_bytes(skb, offset, header, sizeof(header)))
 		return 0;
@@ -403,9 +404,8 @@ static __noinline int packet_tunnel(struct __sk_buff *skb, struct packet *p)
 		offset += 8 + (header[0] & 0x3f) * 4;
 	}
 	if (type == ETHERTYPE_BRIDGING) {
-		packet_frame(skb, &inner, offset + ETHERNET_HEADER - 2);
+		packet_frame(skb, &inner, offset + ETHERNET_HEADER - 2, &h);
 	} else if (type == ETHERTYPE_IPV4 || type == ETHERTYPE_IPV6) {
-		struct packet_headers h;
 		s32 length = packet_load_network(skb, offset, &h);
 
 		inner.ethertype = type;
@@ -437,20 +437,34 @@ static __always_inline u32 packet_segments(struct __sk_buff *skb)
 	return (skb->len + size - 1) / size;
 }
 
-/*
- * Bytes as the interface's own counters have them. headers are those that
- * each segment has of its own.
- */
-static __always_inline u64 packet_bytes(struct __sk_buff *skb, bool transmit, u32 segments, u32 headers)
+/* Bytes as the interface's own counters have them, but for the headers of further segments. */
+static __always_inline u64 packet_bytes(struct __sk_buff *skb, bool transmit)
 {
-	s64 length = skb->len;
+	u64 length = skb->len;
 
-	length += transmit ? attachment.transmit : attachment.receive;
-	if ((transmit ? attachment.vlan_transmit : attachment.vlan_receive) && skb->vlan_present)
-		length += 4;
-	if (segments > 1 && (transmit ? attachment.wire_transmit : attachment.wire_receive))
-		length += (u64)(segments - 1) * headers;
+	if (transmit) {
+		length += attachment.transmit;
+		if (attachment.vlan_transmit && skb->vlan_present)
+			length += 4;
+	} else {
+		length += attachment.receive;
+		if (attachment.vlan_receive && skb->vlan_present)
+			length += 4;
+	}
 	return length;
+}
+
+/*
+ * What the counters have beyond that for a packet that the kernel cuts or has
+ * merged: headers are those that each segment has of its own.
+ */
+static __always_inline u64 packet_headers(struct __sk_buff *skb, bool transmit, u32 headers)
+{
+	u32 segments = skb->gso_segs;
+
+	if (segments > 1 && (transmit ? attachment.wire_transmit : attachment.wire_receive))
+		return (u64)(segments - 1) * headers;
+	return 0;
 }
 
 #endif

@@ -18,6 +18,12 @@ import (
 //     network and transport layer) of each segment after the first, and one packet for each segment.
 //
 // A packet that is shown as going out (PACKET_OUTGOING) is transmitted, any other one received.
+//
+// Loopback, veths, bridges, macvlans, vxlans, tun and tap devices are held against their counters to the byte by this package's
+// tests; the others are from the kernel's sources. The two differ by packets that are dropped after they were shown (a veth's full
+// queue) or counted before they were dropped, by what is passed to an interface without a driver (a macvlan to its neighbours, through
+// the parent), by drivers whose hardware counts the frame check sequence, and by received VLAN tags that a
+// driver did not strip. WireGuard's counters are of encrypted messages.
 type Counting struct {
 	// Ethernet tells that what is shown begins with an Ethernet header; otherwise with the network layer's.
 	Ethernet bool

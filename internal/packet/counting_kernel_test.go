@@ -28,6 +28,20 @@ func pair(t testing.TB) (a, b *container) {
 	return a, b
 }
 
+// silent is a pair that speaks only when it is told to: without IPv6, and with nobody to be asked for.
+func silent(t testing.TB) (a, b *container) {
+	a, b = newContainer(t), newContainer(t)
+	for _, c := range []*container{a, b} {
+		c.in(func() { _ = os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0) })
+	}
+	a.veth("left", b.space, "right")
+	a.up("left", "10.1.0.1/24")
+	b.up("right", "10.1.0.2/24")
+	a.neighbour("left", "10.1.0.2", b.link("right").Attrs().HardwareAddr)
+	b.neighbour("right", "10.1.0.1", a.link("left").Attrs().HardwareAddr)
+	return a, b
+}
+
 // exchange goes all ways between two namespaces, over both versions of IP.
 func exchange(a, b *space, a4, b4, a6, b6 string) {
 	talk(a, b, b4)
@@ -38,10 +52,10 @@ func exchange(a, b *space, a4, b4, a6, b6 string) {
 
 func TestKernelCountingLoopback(t *testing.T) {
 	needRoot(t)
-	s := newSpace(t)
+	s := newContainer(t)
 	l := open(s)
-	talk(s, s, "127.0.0.1")
-	talk(s, s, "::1")
+	talk(s.space, s.space, "127.0.0.1")
+	talk(s.space, s.space, "::1")
 	moved := l.balance(nil)
 	assert.Greater(t, moved["lo"].receivedBytes, uint64(9<<20))
 	assert.Equal(t, moved["lo"].receivedBytes, moved["lo"].sentBytes)
@@ -68,7 +82,7 @@ func TestKernelCountingVeth(t *testing.T) {
 			}
 			a.ethtool("left", setGRO, false)
 			b.ethtool("right", setGRO, tt.merge)
-			l := open(a.space, b.space)
+			l := open(a, b)
 			exchange(a.space, b.space, "10.1.0.1", "10.1.0.2", "fd01::1", "fd01::2")
 			var otherwise map[string]func(*Counting)
 			if tt.merge {
@@ -121,7 +135,7 @@ func TestKernelCountingKinds(t *testing.T) {
 		t.Run(tt.kind, func(t *testing.T) {
 			needRoot(t)
 			a, b := pair(t)
-			make := func(s *space, lower, local, remote, v4, v6 string) {
+			build := func(s *space, lower, local, remote, v4, v6 string) {
 				l := tt.make(s, lower, local, remote)
 				l.Attrs().Name = tt.kind + "7"
 				s.add(l)
@@ -131,9 +145,9 @@ func TestKernelCountingKinds(t *testing.T) {
 					s.up(l.Attrs().Name, v4, v6)
 				}
 			}
-			make(a.space, "left", "10.1.0.1", "10.1.0.2", "10.2.0.1/24", "fd02::1/64")
-			make(b.space, "right", "10.1.0.2", "10.1.0.1", "10.2.0.2/24", "fd02::2/64")
-			l := open(a.space, b.space)
+			build(a.space, "left", "10.1.0.1", "10.1.0.2", "10.2.0.1/24", "fd02::1/64")
+			build(b.space, "right", "10.1.0.2", "10.1.0.1", "10.2.0.2/24", "fd02::2/64")
+			l := open(a, b)
 			if tt.bare {
 				talk(a.space, b.space, "10.2.0.2")
 				talk(b.space, a.space, "10.2.0.1")
@@ -164,7 +178,7 @@ func TestKernelCountingBridge(t *testing.T) {
 	a.up("br0", "10.1.0.1/24", "fd01::1/64")
 	b.up("eth0", "10.1.0.2/24", "fd01::2/64")
 	c.up("eth0", "10.1.0.3/24", "fd01::3/64")
-	l := open(a.space, b.space, c.space)
+	l := open(a, b, c)
 	exchange(a.space, b.space, "10.1.0.1", "10.1.0.2", "fd01::1", "fd01::2")
 	exchange(b.space, c.space, "10.1.0.2", "10.1.0.3", "fd01::2", "fd01::3")
 	moved := l.balance(nil)
@@ -228,7 +242,7 @@ func TestKernelCountingTun(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			needRoot(t)
-			s := newSpace(t)
+			s := newContainer(t)
 			s.quiet()
 			file := s.tuntap("tt0", tt.flags)
 			s.up("tt0", "10.3.0.1/24")
@@ -239,7 +253,7 @@ func TestKernelCountingTun(t *testing.T) {
 				}))
 			}
 			l := open(s)
-			assert.Equal(t, tt.frame != nil, l.find(s, "tt0").Counting.Ethernet)
+			assert.Equal(t, tt.frame != nil, l.find(s.space, "tt0").Counting.Ethernet)
 			var c net.PacketConn
 			s.in(func() {
 				var err error

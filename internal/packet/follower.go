@@ -80,16 +80,15 @@ type Follower struct {
 	stopped      func() bool
 	done         chan struct{}
 
-	mu        sync.Mutex
-	closing   bool
-	waiters   []chan struct{} // of Refresh
-	attached  map[Key]*attachment
-	names     *memory[Key, string]
-	owners    *owners
-	limits    map[string]error
-	released  Attachment // of which Passed and Dropped sum up those that are gone
-	followed  int
-	loopError error
+	mu       sync.Mutex
+	closing  bool
+	waiters  []chan struct{} // of Refresh
+	attached map[Key]*attachment
+	names    *memory[Key, string]
+	owners   *owners
+	limits   map[string]error
+	released Attachment // of which Passed and Dropped sum up those that are gone
+	followed int
 
 	// Only run uses these.
 	namespaces map[uint32]*namespace

@@ -41,6 +41,7 @@ func within(fd int, inode uint32, fn func() error) error {
 
 	result := make(chan error, 1)
 	go func() {
+		defer close(result) // also when fn ends the goroutine
 		// A goroutine that ends while it is locked takes its thread along. So one that can not come back harms nobody, and keeps no
 		// namespace alive.
 		runtime.LockOSThread()

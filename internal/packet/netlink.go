@@ -154,17 +154,16 @@ func messages(b []byte, fn func(message)) bool {
 	return len(b) == 0
 }
 
-// attributes gives fn each attribute of a message, and tells whether all could be read.
-func attributes(b []byte, fn func(kind uint16, value []byte)) bool {
+// attributes gives fn each attribute of a message, as far as they can be read.
+func attributes(b []byte, fn func(kind uint16, value []byte)) {
 	for len(b) >= unix.SizeofNlAttr {
 		size := int(binary.NativeEndian.Uint16(b))
 		if size < unix.SizeofNlAttr || size > len(b) {
-			return false
+			return
 		}
 		fn(binary.NativeEndian.Uint16(b[2:])&attributeType, b[unix.SizeofNlAttr:size])
 		b = b[min(align(size), len(b)):]
 	}
-	return len(b) == 0
 }
 
 // align is NLMSG_ALIGN and NLA_ALIGN.

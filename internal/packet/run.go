@@ -79,6 +79,7 @@ func (f *Follower) wait() error {
 // tick looks at all processes, where that is needed, and tries again what failed.
 func (f *Follower) tick() {
 	begin := time.Now()
+	f.next = time.Time{}
 	if f.opts.Namespaces == AllNamespaces || f.opts.Addresses {
 		f.look(begin)
 	}
@@ -90,19 +91,14 @@ func (f *Follower) tick() {
 	}
 	f.looked = time.Now()
 	f.cost = f.looked.Sub(begin)
-	f.next = later(f.next, f.looked.Add(max(f.opts.Interval, share*f.cost)), f.looked)
+	// Something may have asked for an earlier one meanwhile.
+	if regular := f.looked.Add(max(f.opts.Interval, share*f.cost)); f.next.IsZero() || f.next.After(regular) {
+		f.next = regular
+	}
 	f.mu.Lock()
 	f.names.expire(f.looked)
 	f.owners.expire(f.looked)
 	f.mu.Unlock()
-}
-
-// later is the time that was asked for during the tick if it still is ahead, and otherwise the regular one.
-func later(asked, regular, now time.Time) time.Time {
-	if asked.After(now) && asked.Before(regular) {
-		return asked
-	}
-	return regular
 }
 
 // soon makes the next tick come early, as far as ticks are cheap.
@@ -132,6 +128,9 @@ func (f *Follower) look(now time.Time) {
 	}
 	f.limit("more", more)
 
+	f.mu.Lock()
+	f.owners.setPids(s.pids, now)
+	f.mu.Unlock()
 	f.letGo(s, now)
 	var refused error
 	for inode, pids := range s.pids {
@@ -160,9 +159,6 @@ func (f *Follower) look(now time.Time) {
 	if len(f.refused) == 0 || refused != nil {
 		f.limit("enter", refused)
 	}
-	f.mu.Lock()
-	f.owners.setPids(s.pids, now)
-	f.mu.Unlock()
 }
 
 // letGo of namespaces without a process. Processes that are born while others die may be overlooked once: it takes two looks.

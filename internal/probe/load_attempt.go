@@ -40,11 +40,12 @@ const (
 // attempt loads a plan. Either it succeeds, or it tells which candidates failed, or nothing can be done.
 func (l *loader) attempt(p *plan) (_ *Probe, failed map[candidateID]error, err error) {
 	o := l.object.copy()
+	filters := filterKeys(l.spec, o, p.events)
+	l.sizeMaps(p, o, len(filters))
 	if err := setVariables(l.spec, o, p, l.settings, l.env); err != nil {
 		return nil, nil, err
 	}
-	filters := filterKeys(l.spec, o, p.events)
-	l.prepareMaps(p, o, len(filters))
+	fillSections(p, o)
 
 	probe := &Probe{
 		Spec: l.spec, Settings: l.settings, Missing: p.missing, AddressNames: addressNames(l.spec, l.settings),

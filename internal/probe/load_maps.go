@@ -42,8 +42,17 @@ func (l *loader) tables(p *plan) map[string]*tableSpec {
 	return tables
 }
 
-// prepareMaps turns the object's maps into those that the user asked for.
-func (l *loader) prepareMaps(p *plan, o *object, filters int) {
+// fillSections puts the variables into the data sections.
+func fillSections(p *plan, o *object) {
+	for name, m := range o.Maps {
+		if p.maps[name] && !isSwapped(m) {
+			fillSection(m, name, o.Variables)
+		}
+	}
+}
+
+// sizeMaps turns the object's maps into those that the user asked for.
+func (l *loader) sizeMaps(p *plan, o *object, filters int) {
 	allocates := l.env.Kernel.AllocatesInPrograms()
 	tables, sizes := l.tables(p), l.sizes()
 	for name, m := range o.Maps {
@@ -66,8 +75,6 @@ func (l *loader) prepareMaps(p *plan, o *object, filters int) {
 			m.Contents = nil
 		case sizes[name] > 0:
 			m.MaxEntries = sizes[name]
-		default:
-			fillSection(m, name, o.Variables)
 		}
 	}
 }

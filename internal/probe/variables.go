@@ -12,6 +12,9 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+// keySizeSuffix ends the name of the constant that SWAPPED_MAP of bpf/include/map.h makes for the size of a map's key.
+const keySizeSuffix = "_key_size"
+
 // What bpf/include/packet.h declares.
 const (
 	attachmentVariable   = "attachment"
@@ -79,6 +82,13 @@ func setVariables(spec *Spec, o *object, p *plan, settings Settings, env Environ
 	if _, ok := o.Variables[pageSizeVariable]; ok {
 		if err := set(pageSizeVariable, int64(os.Getpagesize())); err != nil {
 			return err
+		}
+	}
+	for name, m := range o.Maps {
+		if v := o.Variables[name+keySizeSuffix]; v != nil && isSwapped(m) {
+			if err := setInteger(v, int64(m.InnerMap.KeySize)); err != nil {
+				return err
+			}
 		}
 	}
 	if spec.Packets {

@@ -73,6 +73,8 @@ func child(mode string, args []string) error {
 			return err
 		}
 		return spawn(n)
+	case "packets":
+		return sendPackets(args)
 	case "generate":
 		return generate(args)
 	}

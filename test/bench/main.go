@@ -32,6 +32,7 @@ var areas = []area{
 	{"snapshot", snapshots},
 	{"events", events},
 	{"exec", execPath},
+	{"flow", flows},
 	{"idle", idle},
 }
 

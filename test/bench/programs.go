@@ -60,12 +60,24 @@ func (c costs) total() float64 {
 
 // programsOf are the programs that a process holds, found through its descriptors: nobody else's are looked at.
 func programsOf(pid int) (map[string]*ebpf.Program, error) {
+	programs := make(map[string]*ebpf.Program)
+	err := eachProgram(pid, func(p *ebpf.Program, info *ebpf.ProgramInfo) bool {
+		if programs[info.Name] != nil { // a link's descriptor names its program, too
+			return false
+		}
+		programs[info.Name] = p
+		return true
+	})
+	return programs, err
+}
+
+// eachProgram calls fn with the programs that a process holds, some of them twice. What fn keeps is its to close.
+func eachProgram(pid int, fn func(*ebpf.Program, *ebpf.ProgramInfo) (keep bool)) error {
 	dir := fmt.Sprintf("/proc/%d/fdinfo", pid)
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, fmt.Errorf("list a process's descriptors: %w", err)
+		return fmt.Errorf("list a process's descriptors: %w", err)
 	}
-	programs := make(map[string]*ebpf.Program)
 	for _, entry := range entries {
 		text, err := os.ReadFile(filepath.Join(dir, entry.Name()))
 		if err != nil {
@@ -79,17 +91,12 @@ func programsOf(pid int) (map[string]*ebpf.Program, error) {
 		if err != nil {
 			continue
 		}
-		name := p.String()
-		if info, err := p.Info(); err == nil {
-			name = info.Name
+		info, err := p.Info()
+		if err != nil || !fn(p, info) {
+			_ = p.Close() // a descriptor
 		}
-		if programs[name] != nil { // a link's descriptor names its program, too
-			_ = p.Close()
-			continue
-		}
-		programs[name] = p
 	}
-	return programs, nil
+	return nil
 }
 
 func programID(fdinfo string) (int, bool) {

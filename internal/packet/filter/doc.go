@@ -13,11 +13,15 @@
 //
 // An expression means what libpcap 1.10 makes of it, down to the order of tests, so that truncated packets give
 // the same answer: a load beyond the packet's end is "no match". The tests hold every verdict against tcpdump's own programs.
-// Three things differ on purpose:
+// Only in expressions with redundant tests may the order of loads differ, and with it the answer for a packet that one of them misses.
+//
+// Some things differ on purpose:
 //
 //   - In a sum such as ip[0] + tcp[0], libpcap checks only that the left operand's protocol is there. Here both are checked.
 //   - An accessor whose constant offset is outside of any packet is refused; libpcap may read kernel metadata there.
 //   - "byte N & M" is refused; libpcap forgets to load the byte.
+//   - x & 0xffffffff != 0 is false if x is 0; libpcap takes it for always true.
+//   - A shift by more than 31 bits gives 0, as in libpcap; the kernel's own classic BPF shifts by the lowest five bits.
 //
 // An expression that no packet can match, such as "arp" on a raw IP device, is an error in libpcap. Here it compiles, since one
 // expression may be meant for several devices; see [Program.MatchesNone].

@@ -225,7 +225,12 @@ func (e *emitter) both(a, x *value) error {
 		}
 		return e.intoA(a)
 	}
-	if err := e.intoA(x); err != nil {
+	// The operand that needs more scratch memory comes first, so that sums of any length need one word.
+	first, second := x, a
+	if a.words() > x.words() {
+		first, second = a, x
+	}
+	if err := e.intoA(first); err != nil {
 		return err
 	}
 	if e.mem == scratch {
@@ -234,13 +239,38 @@ func (e *emitter) both(a, x *value) error {
 	word := e.mem
 	e.mem++
 	e.add(bpf.StoreScratch{Src: bpf.RegA, N: word})
-	if err := e.intoA(a); err != nil {
+	if err := e.intoA(second); err != nil {
 		return err
 	}
 	e.mem--
-	e.add(bpf.LoadScratch{Dst: bpf.RegX, N: word})
+	if first == x {
+		e.add(bpf.LoadScratch{Dst: bpf.RegX, N: word})
+	} else {
+		e.add(bpf.TAX{})
+		e.add(bpf.LoadScratch{Dst: bpf.RegA, N: word})
+		e.regs.a = a
+	}
 	e.regs.x = x
 	return nil
+}
+
+// words is the number of words of scratch memory that computing a value takes.
+func (v *value) words() int {
+	switch {
+	case v.kind == valLoad && v.a != nil && v.a.kind != valMSH:
+		return v.a.words()
+	case v.kind != valALU:
+		return 0
+	case v.b.kind == valImm || v.b.kind == valMSH:
+		return v.a.words()
+	case !v.a.usesX():
+		return v.b.words()
+	}
+	a, b := v.a.words(), v.b.words()
+	if a == b {
+		return a + 1
+	}
+	return max(a, b)
 }
 
 // usesX tells whether computing a value changes X.

@@ -72,7 +72,8 @@ func order(root *node) []*node {
 	return list
 }
 
-// merge makes nodes with the same test and the same followers one.
+// merge makes nodes with the same test and the same followers one. A test that decides nothing only now stays, as in libpcap: it may end
+// the program at a packet's end.
 func merge(root *node) *node {
 	nodes := order(root)
 	unique := make(map[node]*node, len(nodes))
@@ -83,7 +84,7 @@ func merge(root *node) *node {
 			made[n] = n
 			continue
 		}
-		m := newNode(n.t, made[n.yes], made[n.no])
+		m := &node{t: n.t, yes: made[n.yes], no: made[n.no]}
 		if other := unique[*m]; other != nil {
 			m = other
 		}

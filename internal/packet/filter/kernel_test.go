@@ -3,6 +3,7 @@
 package filter
 
 import (
+	"flag"
 	"os"
 	"testing"
 
@@ -48,6 +49,8 @@ func run(t testing.TB, p *ebpf.Program, data []byte) bool {
 	return ret == 2
 }
 
+var everyCut = flag.Bool("every-cut", false, "give packets of every length to the kernel, and not of every seventh only")
+
 // The kernel's verdicts are those of tcpdump's programs in the virtual machine, for every expression and packet.
 func TestKernelVerdictsAreThoseOfTcpdump(t *testing.T) {
 	needRoot(t)
@@ -68,7 +71,7 @@ func TestKernelVerdictsAreThoseOfTcpdump(t *testing.T) {
 							continue
 						}
 						for _, data := range f.cuts() {
-							if len(data) == 0 || testing.Short() && len(data)%7 != 0 && len(data) != len(f.data) {
+							if len(data) == 0 || !*everyCut && len(data)%7 != 0 && len(data) != len(f.data) {
 								continue
 							}
 							expected := verdict(t, want, data)

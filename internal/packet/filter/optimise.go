@@ -63,7 +63,7 @@ func optimise(root *node) *node {
 }
 
 // thread leads every way past the tests whose outcome is known on it. Bytes that such a test would load have been loaded before.
-func thread(root *node) (result *node, any bool) {
+func thread(root *node) (result *node, moved bool) {
 	for {
 		nodes := order(root)
 		facts := make(map[*node]*fact, len(nodes))
@@ -109,9 +109,9 @@ func thread(root *node) (result *node, any bool) {
 			}
 		}
 		if !changed {
-			return root, any
+			return root, moved
 		}
-		any = true
+		moved = true
 		// Make the nodes again, from the end.
 		made := map[*node]*node{}
 		for i := len(nodes) - 1; i >= 0; i-- {

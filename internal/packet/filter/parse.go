@@ -139,7 +139,7 @@ func (p *parser) operand(q qualifiers) (c *cond, next qualifiers, bare bool, err
 			return nil, q, false, err
 		}
 		return not(c), next, bare, nil
-	case (t.is("(") || t.kind == tokNumber) && p.relationAhead():
+	case (t.is("(") || t.kind == tokNumber) && p.relationAhead(), t.kind == tokNumber && p.peekAt(1).operates():
 		c, err = p.relation()
 		c, err = p.count(t, c, err)
 		return c, qualifiers{}, false, err

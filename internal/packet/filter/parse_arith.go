@@ -47,6 +47,13 @@ func (t token) relation() (op compare, inverse, ok bool) {
 	return 0, false, false
 }
 
+// operates tells whether a token behind a number says that it is arithmetic, even if a mistake follows.
+func (t token) operates() bool {
+	_, ok := precedences[t.text]
+	_, _, compares := t.relation()
+	return t.kind == tokOp && ok || compares
+}
+
 // relation reads "arithmetic op arithmetic". If a protocol that it looks into is not there, it is false, whatever the operator.
 func (p *parser) relation() (*cond, error) {
 	left, err := p.arithmetic(0)

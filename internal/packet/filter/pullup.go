@@ -45,17 +45,17 @@ func pullUp(root *node) (result *node, moved bool) {
 		top = top.from[0]
 	}
 	made := map[*chainNode]*node{}
-	var make func(*chainNode) *node
-	make = func(c *chainNode) *node {
+	var remake func(*chainNode) *node
+	remake = func(c *chainNode) *node {
 		if c.terminal {
 			return c.node
 		}
 		if made[c] == nil {
-			made[c] = newNode(c.t, make(c.next[ifYes]), make(c.next[ifNo]))
+			made[c] = newNode(c.t, remake(c.next[ifYes]), remake(c.next[ifNo]))
 		}
 		return made[c]
 	}
-	return make(top), true
+	return remake(top), true
 }
 
 // pull looks down the chain of tests that begins at b, for the first that is on the value which has been tested before b, after

@@ -30,7 +30,7 @@ static __attribute__((noinline)) int matches(struct __sk_buff *skb)
 	return match;
 }
 
-static __attribute__((noinline)) int last(struct __sk_buff *skb, int match)
+static __attribute__((noinline)) int verdict(struct __sk_buff *skb, int match)
 {
 	asm volatile("" : "+r"(match) : "r"(skb));
 	return match + 1;
@@ -50,7 +50,7 @@ int packets(struct __sk_buff *skb)
 		return 0;
 	if (match)
 		count(1);
-	return last(skb, match);
+	return verdict(skb, match);
 }
 
 /* For the price of the filter alone. */
