@@ -29,6 +29,7 @@ type hostIdentity struct {
 	users      *host.Users
 	symbols    kernel.Symbols
 	enabled    metadata.ResourceAttributesConfig
+	owners     *owners
 	// packets are the probes that are attached to interfaces.
 	packets []*probe.Probe
 }
@@ -61,6 +62,7 @@ func newHostIdentity(cfg *Config) (*hostIdentity, error) {
 		devices:    host.NewDevices(cfg.RootPath, time.Now),
 		interfaces: host.NewInterfaces(cfg.RootPath, time.Now),
 		users:      host.NewUsers(cfg.RootPath, time.Now),
+		owners:     newOwners(cgroups, cfg.RootPath),
 		enabled:    cfg.ResourceAttributes,
 	}, nil
 }
@@ -116,7 +118,12 @@ func (h *hostIdentity) Interface(namespace, index uint32) string {
 
 // Owner finds the one container in the namespace that has the address.
 func (h *hostIdentity) Owner(address netip.Addr) uint64 {
-	return 0 // until the follower tells
+	for _, f := range h.followers() {
+		if cgroup := h.owners.of(f, address); cgroup != 0 {
+			return cgroup
+		}
+	}
+	return 0
 }
 
 func (h *hostIdentity) Symbol(address uint64) string { return h.symbols.Resolve(address) }

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -411,6 +413,49 @@ func TestKernelFlowVLANs(t *testing.T) {
 		assert.Greater(t, bytes[id+" receive"], r.grown("rx_bytes"))
 		assert.LessOrEqual(t, bytes[id+" receive"], r.grown("rx_bytes")+14*packets)
 	}
+}
+
+// The bytes of an address are its container's, also where only the host's uplink is attached: a bridge takes them there as they are.
+func TestKernelFlowContainers(t *testing.T) {
+	here, there := wire(t)
+	there.Up("far", "10.1.0.2/24")
+	host := kernel.NewCgroup(t)
+	pids := []int{here.Process(host)}
+	here.Add(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0"}})
+	require.NoError(t, here.Netlink.LinkSetMaster(here.Link("uplink"), here.Link("br0")))
+	here.Up("br0", "10.1.0.1/24")
+	cgroup := kernel.NewCgroup(t)
+	ids := make([]string, 2)
+	inside := make([]*kernel.Network, 2)
+	for i := range inside {
+		inside[i] = kernel.NewNetwork(t)
+		port := fmt.Sprint("port", i)
+		here.Connect(port, inside[i], "eth0")
+		require.NoError(t, here.Netlink.LinkSetMaster(here.Link(port), here.Link("br0")))
+		here.Up(port)
+		inside[i].Up("eth0", fmt.Sprintf("10.1.0.%d/24", 10+i))
+		ids[i] = strings.Repeat(fmt.Sprint(i+1), 64)
+		dir := filepath.Join(cgroup.Dir, "docker-"+ids[i]+".scope")
+		require.NoError(t, os.Mkdir(dir, 0o755))
+		t.Cleanup(func() { require.NoError(t, os.Remove(dir)) })
+		pids = append(pids, inside[i].Process(cgroup.At(dir)))
+	}
+	run := here.Start(fmt.Sprintf(`
+root_path: %q
+probes: { flow: { interfaces: [uplink], filter: tcp, attributes: [container, server.port, network.io.direction] } }
+`, kernel.Root(t, pids...)))
+	exchange(t, inside[0], there, "tcp4", "10.1.0.2:8080", 1<<20)
+	exchange(t, there, inside[1], "tcp4", "10.1.0.11:9090", 2<<20)
+	exchange(t, here, there, "tcp4", "10.1.0.2:7070", 1<<10)
+	run.Stop()
+	have := map[string]string{}
+	for _, p := range run.Last("ebpf.flow.io") {
+		owner, _ := p.Resource["container.id"].(string)
+		have[fmt.Sprint(p.Attributes["server.port"], " ", p.Attributes["network.io.direction"])] = owner
+	}
+	assert.Equal(t, map[string]string{
+		"8080 transmit": ids[0], "8080 receive": ids[0], "9090 transmit": ids[1], "9090 receive": ids[1], "7070 transmit": "", "7070 receive": "",
+	}, have)
 }
 
 // Packets that pass a VLAN's interface, a bridge and the uplink count once.

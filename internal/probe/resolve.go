@@ -215,6 +215,9 @@ func (r *resolver) events(config map[string]EventConfig) map[string]EventSetting
 				"events", name, "rate_limit")
 		}
 		e := EventSettings{RateLimit: rate, Filter: r.filter(name, c.Filter)}
+		if event.NoProcess && filterMask(e.Filter) != 0 {
+			r.fail(errors.New("no process is behind the event, and its filters are by process"), "events", name, "filter")
+		}
 		if pick(c.Enabled, event.Enabled) {
 			events[name] = e
 		}

@@ -164,6 +164,8 @@ type Event struct {
 	Body string `yaml:"body"`
 	// Enabled is the default.
 	Enabled bool `yaml:"enabled"`
+	// NoProcess tells that no process is behind an occurrence, so that there is nothing to filter by.
+	NoProcess bool `yaml:"no_process"`
 	// Attributes by name; the name of an attribute whose decoder makes several is only a label.
 	Attributes map[string]Attribute `yaml:"attributes"`
 }

@@ -4,6 +4,7 @@ package kernel
 
 import (
 	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -48,7 +49,7 @@ func NewNetwork(t testing.TB) *Network {
 	require.NoError(t, <-made)
 	t.Cleanup(func() { _ = n.handle.Close() })
 	var err error
-	n.Netlink, err = netlink.NewHandleAt(n.handle)
+	n.Netlink, err = netlink.NewHandleAt(n.handle, unix.NETLINK_ROUTE)
 	require.NoError(t, err)
 	t.Cleanup(n.Netlink.Close)
 	n.Do(func() {
@@ -185,4 +186,40 @@ func (n *Network) Inode() string {
 	var s unix.Stat_t
 	require.NoError(n.t, unix.Fstat(int(n.handle), &s))
 	return strconv.FormatUint(s.Ino, 10)
+}
+
+// Process starts a process in the namespace and the cgroup that does nothing until the test ends, and returns its pid.
+func (n *Network) Process(c *Cgroup) int {
+	n.t.Helper()
+	cmd := c.Command("sleep", "3600")
+	n.Do(func() { require.NoError(n.t, cmd.Start()) })
+	n.t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	return cmd.Process.Pid
+}
+
+// Root is a root file system for root_path whose /proc has only these processes, so that a receiver looks at nobody else's namespaces. The
+// first is number 1 there.
+func Root(t testing.TB, pids ...int) string {
+	t.Helper()
+	root := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(root, "proc"), 0o755))
+	require.NoError(t, os.Symlink("/sys", filepath.Join(root, "sys")))
+	require.NoError(t, os.Symlink(strconv.Itoa(os.Getpid()), filepath.Join(root, "proc", "self")))
+	for i, pid := range pids {
+		own := filepath.Join("/proc", strconv.Itoa(pid))
+		if i == 0 {
+			require.NoError(t, os.Symlink(own, filepath.Join(root, "proc", "1")))
+		}
+		require.NoError(t, os.Symlink(own, filepath.Join(root, "proc", strconv.Itoa(pid))))
+	}
+	return root
+}
+
+// Default makes a router the way to everywhere else.
+func (n *Network) Default(router string) {
+	n.t.Helper()
+	require.NoError(n.t, n.Netlink.RouteAdd(&netlink.Route{Gw: net.ParseIP(router)}))
 }

@@ -302,6 +302,9 @@ func eventSchema(e probe.Event) node {
 		},
 		"filter": use("filter"),
 	})
+	if e.NoProcess {
+		delete(n["properties"].(map[string]node), "filter")
+	}
 	if e.Description != "" {
 		n["description"] = strings.TrimSpace(e.Description)
 	}

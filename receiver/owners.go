@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ebpfreceiver
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/ebpfreceiver/ebpfreceiver/internal/host"
+	"github.com/ebpfreceiver/ebpfreceiver/internal/packet"
+)
+
+const (
+	// ownerTTL is how long it is taken for true whose a network namespace is. Its first processes make it, and others join.
+	ownerTTL = 10 * time.Second
+	// maxOwners bounds how many are remembered.
+	maxOwners = 4096
+)
+
+// owners finds the containers of network namespaces, and so of addresses.
+type owners struct {
+	cgroups   *host.Cgroups
+	processes *host.Processes
+	now       func() time.Time
+
+	mu    sync.Mutex
+	known map[uint32]owner
+}
+
+// owner is the innermost cgroup that all processes of a namespace lie in; 0 for none but the root.
+type owner struct {
+	cgroup uint64
+	until  time.Time
+}
+
+func newOwners(cgroups *host.Cgroups, root string) *owners {
+	return &owners{
+		cgroups: cgroups, processes: host.NewProcesses(host.ProcessOptions{Root: root, Cgroups: cgroups}),
+		now: time.Now, known: make(map[uint32]owner),
+	}
+}
+
+// of is the cgroup of whoever alone has an address.
+func (o *owners) of(f *packet.Follower, address netip.Addr) uint64 {
+	namespace, ok := f.NamespaceOf(address)
+	if !ok || namespace == f.HostNamespace() {
+		return 0
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	now := o.now()
+	before := o.known[namespace]
+	if now.Before(before.until) {
+		return before.cgroup
+	}
+	found := o.find(f.Pids(namespace))
+	if found == 0 {
+		found = before.cgroup // its processes have ended since: it is still what it was
+	}
+	if len(o.known) >= maxOwners {
+		clear(o.known)
+	}
+	o.known[namespace] = owner{found, now.Add(ownerTTL)}
+	return found
+}
+
+func (o *owners) find(pids []int) uint64 {
+	var cgroups []uint64
+	for _, pid := range pids {
+		if p, ok := o.processes.Resolve(uint32(pid), 0); ok && p.CgroupID != 0 {
+			cgroups = append(cgroups, p.CgroupID)
+		}
+	}
+	return o.cgroups.Common(cgroups...)
+}
