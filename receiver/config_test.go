@@ -4,6 +4,7 @@ package ebpfreceiver
 
 import (
 	"context"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"go.opentelemetry.io/collector/confmap"
 	"go.opentelemetry.io/collector/confmap/confmaptest"
 
+	"github.com/ebpfreceiver/ebpfreceiver/bpf"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/probe"
 )
 
@@ -182,6 +184,52 @@ func TestConfigOwnProbe(t *testing.T) {
 	assert.Equal(t, map[string]any{"depth": int64(3)}, mine.Settings.Options)
 	assert.Equal(t, 7, mine.Settings.MaxSeries)
 	assert.Empty(t, mine.Settings.Metrics, "switched off by the top-level key")
+}
+
+// A list of interfaces is short for those to include; a choice of attributes is for all metrics that have one.
+func TestConfigPackets(t *testing.T) {
+	cfg := load(t, "packets")
+	require.NoError(t, cfg.Validate())
+	builtin, err := probe.Builtin(bpf.Probes)
+	require.NoError(t, err)
+	p, err := cfg.resolve("flow", builtin["flow"])
+	require.NoError(t, err)
+	assert.Equal(t, probe.Interfaces{Include: []string{"eth*", "wlan0"}, AllNamespaces: true}, p.Settings.Interfaces)
+	assert.Equal(t, "tcp and not port 22", p.Settings.PacketFilter)
+	assert.Equal(t, []string{"server.port", "source.address"}, p.Settings.Metrics["ebpf.flow.packets"].Attributes)
+	assert.Equal(t, []string{"network.transport"}, p.Settings.Metrics["ebpf.flow.io"].Attributes)
+	assert.Empty(t, p.Settings.Metrics["ebpf.flow.broken_packets"].Attributes)
+	assert.Equal(t, []probe.CIDR{
+		{Prefix: netip.MustParsePrefix("10.0.0.0/8"), Name: "office"}, {Prefix: netip.MustParsePrefix("2001:db8::/32"), Name: "office"},
+		{Prefix: netip.MustParsePrefix("192.0.2.7/32"), Name: "printer"},
+	}, p.Settings.Options["cidrs"])
+	assert.Equal(t, int64(0), p.Settings.Options["ports"])
+}
+
+func TestConfigPacketMistakes(t *testing.T) {
+	err := load(t, "bad_packets").Validate()
+	require.Error(t, err)
+	assert.Equal(t, []string{
+		`probes::flow::interfaces: unknown key "only": valid are exclude, include`,
+		`probes::flow::cidrs: 10.0.0.1/8 has bits beyond its length: did you mean 10.0.0.0/8?`,
+		`probes::flow::cidrs: "300.0.0.0/8" is not a range of addresses, such as 10.0.0.0/8`,
+		`probes::flow::cidrs: want a name for 192.0.2.1, have the string ""`,
+		`probes::flow::cidrs: 10.0.0.0/8 and 10.0.0.0/8 are the same range`,
+		`probes::flow::cidrs: want a range with a name, such as "10.0.0.0/8: office", have the string "just-a-name"`,
+		`probes::flow::ports: unknown value "both": valid are all, service`,
+		`probes::flow::sampling: 0 is less than the minimum, 1`,
+		`probes::flow::attributes: unknown attribute "source.adress", did you mean "source.address"?`,
+		`probes::flow::attributes: "source.address" is listed twice`,
+		`probes::flow::events::ebpf.flow::filter: no process is behind the event, and its filters are by process`,
+		`probes::flow::interfaces::include: "eth[" is not the name of an interface, nor a pattern of such`,
+		`probes::flow::interfaces::include: "" is not the name of an interface, nor a pattern of such`,
+		`probes::flow::interfaces::exclude: "a[b" is not the name of an interface, nor a pattern of such`,
+		`probes::flow::network_namespaces: unknown choice "mine": valid are all, host`,
+		`probes::flow::filter: at "hsot" (column 13): hosts' names are not looked up; write an address`,
+		`probes::process::interfaces: the probe sees no packets`,
+		`probes::process::network_namespaces: the probe sees no packets`,
+		`probes::process::filter: the probe sees no packets`,
+	}, strings.Split(err.Error(), "\n    ")[1:])
 }
 
 func TestConfigMistakes(t *testing.T) {

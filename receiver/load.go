@@ -218,7 +218,11 @@ func unattached(name string, p *probe.Probe) error {
 			missing["interface "+a.Name] = a.Err
 		}
 	}
-	return unavailable(name, missing)
+	errs := []error{unavailable(name, missing)}
+	for _, err := range f.Limits() {
+		errs = append(errs, fmt.Errorf("probe %s: %w", name, err))
+	}
+	return errors.Join(errs...)
 }
 
 // unavailable says what of a probe is not to be had: one sentence for each reason.

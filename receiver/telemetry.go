@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
+	"github.com/ebpfreceiver/ebpfreceiver/internal/packet"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/probe"
 )
 
@@ -33,6 +34,8 @@ func (r *ebpfReceiver) observe() error {
 	t := r.telemetry
 	err := errors.Join(
 		t.RegisterReceiverEbpfEventsCallback(r.observeEvents),
+		t.RegisterReceiverEbpfInterfaceAttachedCallback(r.observeInterfaces),
+		t.RegisterReceiverEbpfInterfaceDroppedCallback(r.observeDropped),
 		t.RegisterReceiverEbpfMapCapacityCallback(r.observeMaps(func(s probe.MapStats) int64 { return int64(s.Capacity) })),
 		t.RegisterReceiverEbpfMapEntriesCallback(r.observeMaps(func(s probe.MapStats) int64 { return int64(s.Entries) })),
 		t.RegisterReceiverEbpfMapOverflowsCallback(r.observeOverflows),
@@ -71,6 +74,31 @@ func (r *ebpfReceiver) observeEvents(_ context.Context, o metric.Int64Observer) 
 		// Of what can not be decoded, nobody knows the event.
 		if p.Ring != nil {
 			o.Observe(int64(p.outcomes.undecodable.Load()), p.with(attribute.String("outcome", "undecodable")))
+		}
+	}
+	return nil
+}
+
+func (r *ebpfReceiver) observeInterfaces(_ context.Context, o metric.Int64Observer) error {
+	return r.eachFollower(func(p *runningProbe, f *packet.Follower) {
+		for _, a := range f.Attachments() {
+			attached := int64(1)
+			if a.Err != nil {
+				attached = 0
+			}
+			o.Observe(attached, p.with(attribute.String("interface", a.Name), attribute.Int64("network_namespace", int64(a.Namespace))))
+		}
+	})
+}
+
+func (r *ebpfReceiver) observeDropped(_ context.Context, o metric.Int64Observer) error {
+	return r.eachFollower(func(p *runningProbe, f *packet.Follower) { o.Observe(int64(f.Dropped()), p.with()) })
+}
+
+func (r *ebpfReceiver) eachFollower(fn func(*runningProbe, *packet.Follower)) error {
+	for _, p := range r.probes {
+		if f := p.Interfaces(); f != nil {
+			fn(p, f)
 		}
 	}
 	return nil

@@ -96,9 +96,11 @@ collection_interval: 100ms
 program_statistics: true
 probes:
   cpu:
+  flow: { interfaces: [lo] }
   process: { ring_size: 64KiB, events: { ebpf.process.exec: { filter: { cgroups: [%s] } } } }
 `, c.Path))
-	r.start()
+	network := kernel.NewNetwork(t)
+	network.Do(r.start)
 	run(t, c, 0, 5)
 	require.EventuallyWithT(t, func(t *assert.CollectT) { assert.Equal(t, declared(r.t), r.observed()) }, eventually, poll)
 
@@ -107,7 +109,7 @@ probes:
 		Attributes: attribute.NewSet(attribute.String("probe", "process"), attribute.String("ring", "events")), Value: 64 << 10,
 	}}, ignore...)
 	var states []metricdata.DataPoint[int64]
-	for _, probe := range []string{"cpu", "process"} {
+	for _, probe := range []string{"cpu", "flow", "process"} {
 		for state, v := range map[string]int64{"attached": 1, "degraded": 0, "failed": 0} {
 			states = append(states, metricdata.DataPoint[int64]{
 				Attributes: attribute.NewSet(attribute.String("probe", probe), attribute.String("state", state)), Value: v,
@@ -115,6 +117,10 @@ probes:
 		}
 	}
 	metadatatest.AssertEqualReceiverEbpfProbeStatus(t, r.telemetry, states, ignore...)
+	metadatatest.AssertEqualReceiverEbpfInterfaceAttached(t, r.telemetry, []metricdata.DataPoint[int64]{{
+		Attributes: attribute.NewSet(attribute.String("probe", "flow"), attribute.String("interface", "lo"),
+			attribute.Int64("network_namespace", network.Inode())), Value: 1,
+	}}, ignore...)
 
 	r.stop()
 	for name := range r.observed() {

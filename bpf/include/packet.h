@@ -138,10 +138,15 @@ static __always_inline s32 packet_load(struct __sk_buff *skb, u32 offset, struct
 	length -= offset;
 	if (length > PACKET_LOAD)
 		length = PACKET_LOAD;
-	/* The compiler proves the bound to itself and then drops it; the verifier wants to see it. */
+	/*
+	 * The compiler proves the bounds to itself and then drops them; the verifier wants to see them. Before Linux 6.8
+	 * it learns nothing from a comparison with zero, so the length is looked at less one.
+	 */
+	length--;
 	asm volatile("" : "+r"(length));
-	if (length == 0 || length > PACKET_LOAD)
+	if (length >= PACKET_LOAD)
 		return -1;
+	length++;
 	if (bpf_skb_load_bytes(skb, offset, &h->ethertype, length))
 		return -1;
 	return (s32)length - 2;
@@ -158,9 +163,11 @@ static __always_inline s32 packet_load_network(struct __sk_buff *skb, u32 offset
 	length -= offset;
 	if (length > PACKET_LOAD - 2)
 		length = PACKET_LOAD - 2;
+	length--;
 	asm volatile("" : "+r"(length));
-	if (length == 0 || length > PACKET_LOAD - 2)
+	if (length >= PACKET_LOAD - 2)
 		return -1;
+	length++;
 	if (bpf_skb_load_bytes(skb, offset, h->network, length))
 		return -1;
 	return (s32)length;

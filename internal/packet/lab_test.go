@@ -43,7 +43,7 @@ func spaceOf(t testing.TB, fd int) *space {
 	t.Helper()
 	var stat unix.Stat_t
 	require.NoError(t, unix.Fstat(fd, &stat))
-	h, err := netlink.NewHandleAt(netns.NsHandle(fd))
+	h, err := netlink.NewHandleAt(netns.NsHandle(fd), unix.NETLINK_ROUTE)
 	require.NoError(t, err)
 	s := &space{t: t, fd: fd, inode: uint32(stat.Ino), Handle: h}
 	t.Cleanup(s.release)

@@ -32,7 +32,14 @@ type resolver struct {
 	errs []error
 }
 
+// fail notes what err is or joins as mistakes at a place.
 func (r *resolver) fail(err error, keys ...string) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, err := range joined.Unwrap() {
+			r.fail(err, keys...)
+		}
+		return
+	}
 	r.errs = append(r.errs, &ConfigError{Path: keys, Err: err})
 }
 
@@ -93,13 +100,8 @@ func (r *resolver) interfaces(c PacketsConfig) Interfaces {
 		}
 		return Interfaces{}
 	}
-	for key, globs := range map[string][]string{"include": c.Interfaces.Include, "exclude": c.Interfaces.Exclude} {
-		for _, glob := range globs {
-			if _, err := path.Match(glob, ""); err != nil || glob == "" {
-				r.fail(fmt.Errorf("%q is not the name of an interface, nor a pattern of such", glob), "interfaces", key)
-			}
-		}
-	}
+	r.globs(c.Interfaces.Include, "include")
+	r.globs(c.Interfaces.Exclude, "exclude")
 	switch c.NetworkNamespaces {
 	case "", "host", "all":
 	default:
@@ -107,6 +109,14 @@ func (r *resolver) interfaces(c PacketsConfig) Interfaces {
 	}
 	return Interfaces{
 		Include: distinct(c.Interfaces.Include), Exclude: distinct(c.Interfaces.Exclude), AllNamespaces: c.NetworkNamespaces == "all",
+	}
+}
+
+func (r *resolver) globs(globs []string, key string) {
+	for _, glob := range globs {
+		if _, err := path.Match(glob, ""); err != nil || glob == "" {
+			r.fail(fmt.Errorf("%q is not the name of an interface, nor a pattern of such", glob), "interfaces", key)
+		}
 	}
 }
 
@@ -119,7 +129,7 @@ func (r *resolver) packetFilter(expression string) string {
 		return ""
 	}
 	if _, err := compileFilter(expression); err != nil {
-		r.fail(err, "filter")
+		r.fail(errors.New(strings.TrimPrefix(err.Error(), "filter: ")), "filter") // which the key says
 	}
 	return expression
 }

@@ -182,10 +182,10 @@ func (n *Network) Counter(name, counter string) uint64 {
 }
 
 // Inode is the namespace's number, as in the link /proc/PID/ns/net.
-func (n *Network) Inode() string {
+func (n *Network) Inode() int64 {
 	var s unix.Stat_t
 	require.NoError(n.t, unix.Fstat(int(n.handle), &s))
-	return strconv.FormatUint(s.Ino, 10)
+	return int64(s.Ino)
 }
 
 // Process starts a process in the namespace and the cgroup that does nothing until the test ends, and returns its pid.

@@ -29,6 +29,8 @@ type TelemetryBuilder struct {
 	mu                                 sync.Mutex
 	registrations                      []metric.Registration
 	ReceiverEbpfEvents                 metric.Int64ObservableCounter
+	ReceiverEbpfInterfaceAttached      metric.Int64ObservableGauge
+	ReceiverEbpfInterfaceDropped       metric.Int64ObservableCounter
 	ReceiverEbpfMapCapacity            metric.Int64ObservableGauge
 	ReceiverEbpfMapEntries             metric.Int64ObservableGauge
 	ReceiverEbpfMapOverflows           metric.Int64ObservableCounter
@@ -59,6 +61,36 @@ func (builder *TelemetryBuilder) RegisterReceiverEbpfEventsCallback(cb metric.In
 		cb(ctx, &observerInt64{inst: builder.ReceiverEbpfEvents, obs: o})
 		return nil
 	}, builder.ReceiverEbpfEvents)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterReceiverEbpfInterfaceAttachedCallback sets callback for observable ReceiverEbpfInterfaceAttached metric.
+func (builder *TelemetryBuilder) RegisterReceiverEbpfInterfaceAttachedCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.ReceiverEbpfInterfaceAttached, obs: o})
+		return nil
+	}, builder.ReceiverEbpfInterfaceAttached)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterReceiverEbpfInterfaceDroppedCallback sets callback for observable ReceiverEbpfInterfaceDropped metric.
+func (builder *TelemetryBuilder) RegisterReceiverEbpfInterfaceDroppedCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.ReceiverEbpfInterfaceDropped, obs: o})
+		return nil
+	}, builder.ReceiverEbpfInterfaceDropped)
 	if err != nil {
 		return err
 	}
@@ -245,6 +277,18 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_receiver_ebpf_events",
 		metric.WithDescription("Events by what became of them. [Alpha]"),
 		metric.WithUnit("{event}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverEbpfInterfaceAttached, err = builder.meter.Int64ObservableGauge(
+		"otelcol_receiver_ebpf_interface_attached",
+		metric.WithDescription("1 for a network interface that a probe's socket filter is attached to, 0 for one that it should be and is not. [Alpha]"),
+		metric.WithUnit("1"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverEbpfInterfaceDropped, err = builder.meter.Int64ObservableCounter(
+		"otelcol_receiver_ebpf_interface_dropped",
+		metric.WithDescription("Packets that a probe's packet sockets had no room for. Its socket filters take none, so that there are none. [Alpha]"),
+		metric.WithUnit("{packet}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ReceiverEbpfMapCapacity, err = builder.meter.Int64ObservableGauge(
