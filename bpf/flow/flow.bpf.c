@@ -233,13 +233,8 @@ static __always_inline u64 interface_word(struct __sk_buff *skb)
 
 static __always_inline void add(const void *key, u64 bytes, u64 packets)
 {
-	struct flow_value *row;
+	struct flow_value *row = flows_row(key);
 
-	if (sampling > 1) {
-		bytes *= sampling;
-		packets *= sampling;
-	}
-	row = flows_row(key);
 	if (!row)
 		return;
 	__sync_fetch_and_add(&row->bytes, bytes);
@@ -312,7 +307,7 @@ static __always_inline int count_plain(struct __sk_buff *skb)
 	u16 ethertype;
 
 	/* Metrics are wanted where records are not. */
-	if (!attachment.ethernet || with_cidrs || tunnels || event_config[EVENT_FLOW].enabled || KEY_REACHES(flags))
+	if (!attachment.ethernet || with_cidrs || tunnels || sampling > 1 || event_config[EVENT_FLOW].enabled || KEY_REACHES(flags))
 		return 0;
 	if (skb->vlan_present || skb->gso_size)
 		return 0;
@@ -362,8 +357,8 @@ static __always_inline int count_plain(struct __sk_buff *skb)
 	destination_port = l4->destination;
 	transmit = skb->pkt_type == PACKET_OUTGOING;
 	bytes = packet_bytes(skb, transmit);
-	server = by_server_port || service_ports ? server_port(protocol, flags, source_port, destination_port) : 0;
-	if (KEY_REACHES(source_port) && service_ports) {
+	server = server_port(protocol, flags, source_port, destination_port);
+	if (KEY_REACHES(source_port) && service_ports && (by_source_port || by_destination_port)) {
 		source_port = source_port == server ? source_port : 0;
 		destination_port = destination_port == server ? destination_port : 0;
 	}
@@ -405,19 +400,20 @@ static __noinline int count_any(struct __sk_buff *skb)
 	KEY_WORD(&key, destination_port, second_word(destination_port, p.flags, p.dscp, p.vlan));
 	KEY_WORD(&key, interface, interface_word(skb));
 	key.local = by_container ? (transmit ? p.source : p.destination) : nobody;
-	add(&key, bytes, packets);
+	add(&key, bytes * sampling, packets * sampling);
 	return 0;
 }
 
 SEC("socket")
 int count(struct __sk_buff *skb)
 {
-	if (sampling > 1 && bpf_get_prandom_u32() % sampling)
-		return 0;
 	if (packet_filter && !packet_matches(skb))
 		return 0;
-	if (!count_plain(skb))
-		count_any(skb);
+	if (count_plain(skb))
+		return 0;
+	if (sampling > 1 && bpf_get_prandom_u32() % sampling)
+		return 0;
+	count_any(skb);
 	return 0;
 }
 

@@ -65,7 +65,7 @@ func flows(ctx context.Context, r *run) error {
 					return err
 				}
 			}
-			return nil
+			return r.throughput(ctx)
 		}()
 	}()
 	return <-done
@@ -124,6 +124,77 @@ func (r *run) besideFloor(ctx context.Context, what, config string, load packets
 			area: "flow", what: what, ours: median(ours), unit: "ns/packet", beside: b.name, theirs: median(b.theirs), ratio: median(b.ratios), bar: b.bar,
 		})
 	}
+	return nil
+}
+
+// throughput is how many small packets a second one sender gets through the cable: with the probe, with a socket filter that does nothing,
+// and with neither. The difference of the last two is what the kernel does for any packet socket.
+func (r *run) throughput(ctx context.Context) error {
+	rounds := 8
+	if r.quick {
+		rounds = 2
+	}
+	rate := func() (float64, error) {
+		child, err := r.startChild(ctx, "packets", "1000", "4")
+		if err != nil {
+			return 0, err
+		}
+		pause(ctx, 1500*time.Millisecond)
+		text, err := child.end()
+		if err != nil {
+			return 0, err
+		}
+		return strconv.ParseFloat(text, 64)
+	}
+	with := func(what func() (func() error, error)) (v float64, err error) {
+		stop, err := what()
+		if err != nil {
+			return 0, err
+		}
+		defer func() { err = errors.Join(err, stop()) }()
+		return rate()
+	}
+	var ours, bare, none, besideBare, besideNone []float64
+	for range rounds {
+		a, err := with(func() (func() error, error) {
+			rec, err := receive(ctx, `probes: { flow: { interfaces: [near] } }`)
+			if err != nil {
+				return nil, err
+			}
+			return rec.close, nil
+		})
+		if err != nil {
+			return err
+		}
+		b, err := with(func() (func() error, error) {
+			l, err := netlink.LinkByName(near)
+			if err != nil {
+				return nil, err
+			}
+			nothing, err := floor.AttachNothing(l.Attrs().Index)
+			if err != nil {
+				return nil, err
+			}
+			return nothing.Close, nil
+		})
+		if err != nil {
+			return err
+		}
+		c, err := rate()
+		if err != nil {
+			return err
+		}
+		ours, bare, none = append(ours, a), append(bare, b), append(none, c)
+		besideBare, besideNone = append(besideBare, a/b), append(besideNone, a/c)
+	}
+	r.add(figure{
+		area: "flow", what: "64-byte packets a second through a veth pair, one sender", ours: median(ours) / 1000, unit: "k/s",
+		beside: "with an empty socket filter", theirs: median(bare) / 1000, ratio: median(besideBare),
+	})
+	r.add(figure{
+		area: "flow", what: "64-byte packets a second through a veth pair, one sender", ours: median(ours) / 1000, unit: "k/s",
+		beside: "with none", theirs: median(none) / 1000, ratio: median(besideNone),
+	})
 	return nil
 }
 
@@ -223,7 +294,7 @@ type packets struct {
 	version int // of IP
 }
 
-// sendPackets sends 64-byte frames of UDP out of the far end until stdin ends.
+// sendPackets sends 64-byte frames of UDP out of the far end until stdin ends, and writes how many a second.
 func sendPackets(args []string) error {
 	var load packets
 	var err, err2 error
@@ -244,7 +315,7 @@ func sendPackets(args []string) error {
 	frames := load.frames()
 	protocol := binary.BigEndian.Uint16(frames[0][12:])
 	to := &unix.SockaddrLinklayer{Protocol: protocol<<8 | protocol>>8, Ifindex: l.Attrs().Index}
-	stop := stopped()
+	stop, began := stopped(), time.Now()
 	for i := 0; ; i++ {
 		if err := unix.Sendto(fd, frames[i%len(frames)], 0, to); err != nil && !errors.Is(err, unix.ENOBUFS) {
 			return err
@@ -254,6 +325,7 @@ func sendPackets(args []string) error {
 		}
 		select {
 		case <-stop:
+			fmt.Println(float64(i) / time.Since(began).Seconds())
 			return nil
 		default:
 		}

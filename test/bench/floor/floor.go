@@ -28,7 +28,16 @@ type Programs struct {
 }
 
 // Attach attaches all of them to an interface of the calling thread's network namespace.
-func Attach(index int) (_ *Programs, err error) {
+func Attach(index int) (*Programs, error) {
+	return attach(index, func(p *Programs) []*ebpf.Program { return []*ebpf.Program{p.Wide, p.Narrow, p.Nothing} })
+}
+
+// AttachNothing attaches only the one that returns.
+func AttachNothing(index int) (*Programs, error) {
+	return attach(index, func(p *Programs) []*ebpf.Program { return []*ebpf.Program{p.Nothing} })
+}
+
+func attach(index int, which func(*Programs) []*ebpf.Program) (*Programs, error) {
 	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(object))
 	if err != nil {
 		return nil, fmt.Errorf("read the floor's object: %w", err)
@@ -38,7 +47,7 @@ func Attach(index int) (_ *Programs, err error) {
 		return nil, fmt.Errorf("load the floor: %w", err)
 	}
 	p := &Programs{collection: c, Wide: c.Programs["floor_wide"], Narrow: c.Programs["floor_narrow"], Nothing: c.Programs["floor_nothing"]}
-	for _, program := range []*ebpf.Program{p.Wide, p.Narrow, p.Nothing} {
+	for _, program := range which(p) {
 		if err := p.attach(program, index); err != nil {
 			return nil, errors.Join(err, p.Close())
 		}
