@@ -145,6 +145,9 @@ func TestKernelFlowEqualsTheInterfacesCounters(t *testing.T) {
 			if offload == "off" {
 				withoutOffload(t, here, "uplink")
 				withoutOffload(t, there, "far")
+			} else {
+				require.NoError(t, here.Netlink.LinkSetMTU(here.Link("uplink"), 9000))
+				require.NoError(t, there.Netlink.LinkSetMTU(there.Link("far"), 9000))
 			}
 			run := here.Start(`{ probes: { flow: } }`)
 			before := read(here, "uplink")
