@@ -23,7 +23,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
-	"golang.org/x/sys/unix"
 
 	"github.com/ebpfreceiver/ebpfreceiver/test/kernel"
 )
