@@ -74,6 +74,51 @@ validate: collector
 		./$(COLLECTOR) validate --config "$$f" || exit 1; echo "$$f: valid"; \
 	done
 
+## reliability: storms, millions of keys, outages and kills, in full size: some fifteen minutes (needs root, or sudo)
+.PHONY: reliability
+reliability: collector
+	RELIABILITY=full $(GO) test $(TESTFLAGS) -count=1 -v -timeout 60m $(if $(ROOT),-exec '$(ROOT) -E') -skip '^TestKernelSoak$$' ./test/reliability
+
+# How long the soak goes on, and each fuzz test.
+SOAK ?= 1h
+FUZZTIME ?= 30s
+## soak: everything that comes and goes on a host, for an hour: what the receiver holds stays the same (needs root, or sudo)
+.PHONY: soak
+soak:
+	SOAK=$(SOAK) $(GO) test $(TESTFLAGS) -count=1 -v -timeout 24h $(if $(ROOT),-exec '$(ROOT) -E') -run '^TestKernelSoak$$' ./test/reliability
+
+## fuzz: each fuzz test for half a minute
+.PHONY: fuzz
+fuzz:
+	@grep -rn --include='*_test.go' '^func Fuzz' . | sed -nE 's#^\./(.*)/[^/]+\.go:[0-9]+:func (Fuzz[A-Za-z0-9]+).*#\1 \2#p' | sort -u | \
+	while read -r package test; do \
+		echo "$$package $$test"; \
+		$(GO) test ./$$package -run '^$$' -fuzz "^$$test$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x </dev/null || exit 1; \
+	done
+
+## dependencies: write docs/dependencies.md
+.PHONY: dependencies
+dependencies: collector
+	$(GO) run ./internal/cmd/licences -collector $(COLLECTOR)
+
+## supply-chain: licences of all that is built in, objects that are their sources, and known vulnerabilities where their list can be had
+.PHONY: supply-chain
+supply-chain: collector objects-check
+	$(GO) run ./internal/cmd/licences -check -collector $(COLLECTOR)
+	$(GO) mod verify
+	@echo "govulncheck ./..."; out=$$($(GO) tool -modfile=internal/tools/vuln/go.mod govulncheck ./... 2>&1) || { status=$$?; echo "$$out"; \
+		case "$$out" in *"fetching vulnerabilities"*) echo "Not checked: the list of vulnerabilities is not to be had here.";; *) exit $$status;; esac; }
+
+# In another folder, which has nothing but the sources.
+.PHONY: objects-check
+objects-check:
+	@$(CLANG) --version | head -n 1
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
+	cp --parents Makefile $(BPF_HEADERS) $(BPF_SOURCES) "$$dir" && \
+	$(MAKE) -s -C "$$dir" objects && \
+	for o in $(BPF_SOURCES:.c=.o); do cmp "$$o" "$$dir/$$o" || exit 1; done && \
+	echo "$(words $(BPF_SOURCES)) objects are what their sources compile to, bit for bit"
+
 # Flags of the benchmarks' command: make bench BENCHFLAGS='-areas run-queue', or -record, which writes docs/benchmarks.md.
 BENCHFLAGS ?=
 ## bench: what the receiver costs, beside its peers and its floors, in about five minutes (needs root, or sudo)
@@ -94,8 +139,9 @@ generate:
 	$(GO) run ./internal/cmd/gendocs
 
 # Paths go into an object's BTF: they are made relative, so that every checkout gives the same bytes.
-BPF_SOURCES := $(wildcard bpf/*/*.bpf.c bpf/identity/*/*.bpf.c examples/probes/*/*.bpf.c test/bench/*/*.bpf.c \
-	internal/packet/testdata/*/*.bpf.c internal/packet/filter/testdata/*.bpf.c)
+BPF_SOURCES := $(wildcard bpf/*/*.bpf.c bpf/identity/*/*.bpf.c examples/probes/*/*.bpf.c test/bench/*/*.bpf.c test/reliability/*/*.bpf.c \
+	internal/packet/testdata/*/*.bpf.c internal/packet/filter/testdata/*.bpf.c internal/layout/testdata/*.bpf.c \
+	internal/probe/testdata/*/*.bpf.c receiver/testdata/*/*.bpf.c)
 BPF_HEADERS := $(wildcard bpf/include/*.h)
 BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -Wall -Werror -Ibpf/include \
 	-I/usr/include/$(shell gcc -print-multiarch 2>/dev/null || echo $(shell uname -m)-linux-gnu) \

@@ -71,8 +71,18 @@ func (h *hostIdentity) close() error { return errors.Join(h.names.close(), h.cgr
 
 // Resource implements [emit.Identity].
 func (h *hostIdentity) Resource(cgroup uint64) emit.Resource {
-	c := h.cgroups.Resolve(cgroup)
+	c := h.cgroup(cgroup)
 	return emit.Resource{ContainerID: c.ContainerID, Runtime: c.Runtime, PodUID: c.PodUID}
+}
+
+// cgroup asks the kernel's events of a cgroup that is not known: it may have been made since they were looked at, and be gone already.
+func (h *hostIdentity) cgroup(id uint64) *host.Cgroup {
+	c := h.cgroups.Resolve(id)
+	if c.Path != "" || id == 0 {
+		return c
+	}
+	h.names.learn()
+	return h.cgroups.Resolve(id)
 }
 
 // Describe implements [emit.Identity].
@@ -99,7 +109,7 @@ func (h *hostIdentity) followers() []*packet.Follower {
 
 // The rest implements [layout.Names].
 
-func (h *hostIdentity) CgroupPath(id uint64) string { return h.cgroups.Resolve(id).Path }
+func (h *hostIdentity) CgroupPath(id uint64) string { return h.cgroup(id).Path }
 
 func (h *hostIdentity) Device(dev uint32) string { return known(h.devices.Resolve(dev)) }
 

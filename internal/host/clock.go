@@ -41,7 +41,11 @@ type Clock struct {
 // NewClock measures the clocks' offset. A nil source takes the kernel's clocks.
 func NewClock(source ClockSource) (*Clock, error) {
 	if source == nil {
-		source = kernelClocks{}
+		shift, err := namespaceShift()
+		if err != nil {
+			return nil, err
+		}
+		source = kernelClocks{shift}
 	}
 	c := &Clock{source: source}
 	m, err := c.measure()
@@ -117,9 +121,14 @@ func (c *Clock) measure() (measurement, error) {
 	return best, nil
 }
 
-type kernelClocks struct{}
+// kernelClocks are those of the kernel. Programs in it know no time namespace: what this process's shows too much is taken off.
+type kernelClocks struct{ shift int64 }
 
-func (kernelClocks) Boot() (int64, error) { return readClock(unix.CLOCK_BOOTTIME) }
+func (k kernelClocks) Boot() (int64, error) {
+	now, err := readClock(unix.CLOCK_BOOTTIME)
+	return now - k.shift, err
+}
+
 func (kernelClocks) Real() (int64, error) { return readClock(unix.CLOCK_REALTIME) }
 
 func readClock(id int32) (int64, error) {

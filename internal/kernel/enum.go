@@ -11,13 +11,9 @@ import (
 // Enumerator is the running kernel's value of an enumerator, which for many enums depends on its configuration. The
 // error is an [*UnsupportedError] when the kernel does not have it.
 func (k *Kernel) Enumerator(enum, name string) (int64, error) {
-	types, err := k.Types()
+	t, err := k.enum(enum)
 	if err != nil {
 		return 0, err
-	}
-	var t *btf.Enum
-	if err := types.TypeByName(enum, &t); err != nil {
-		return 0, found(err, "enum "+enum)
 	}
 	for _, v := range t.Values {
 		if v.Name == name {
@@ -25,4 +21,32 @@ func (k *Kernel) Enumerator(enum, name string) (int64, error) {
 		}
 	}
 	return 0, &UnsupportedError{Feature: fmt.Sprintf("%s of enum %s", name, enum), Reason: "the kernel was built without it"}
+}
+
+// Enumerators are the running kernel's names of an enum's numbers. Of several names for one number, it is the first. The
+// error is an [*UnsupportedError] when the kernel does not have the enum.
+func (k *Kernel) Enumerators(enum string) (map[int64]string, error) {
+	t, err := k.enum(enum)
+	if err != nil {
+		return nil, err
+	}
+	names := make(map[int64]string, len(t.Values))
+	for _, v := range t.Values {
+		if _, named := names[int64(v.Value)]; !named {
+			names[int64(v.Value)] = v.Name
+		}
+	}
+	return names, nil
+}
+
+func (k *Kernel) enum(name string) (*btf.Enum, error) {
+	types, err := k.Types()
+	if err != nil {
+		return nil, err
+	}
+	var t *btf.Enum
+	if err := types.TypeByName(name, &t); err != nil {
+		return nil, found(err, "enum "+name)
+	}
+	return t, nil
 }

@@ -5,6 +5,10 @@
 package packet
 
 import (
+	"bufio"
+	"os"
+	"strings"
+	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -40,3 +44,23 @@ func gro(fd int, name string) bool {
 	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request)))
 	return errno == 0 && value.data != 0
 }
+
+// vethMerges tells whether a veth with GRO merges packets. Before Linux 5.13 it does not without XDP, and yet says that GRO is on, which is
+// its default: only with veth_set_features can it be switched. Where the kernel's functions are not to be seen, it is taken to be able to.
+var vethMerges = sync.OnceValue(func() bool {
+	f, err := os.Open("/proc/kallsyms")
+	if err != nil {
+		return true
+	}
+	defer f.Close()
+	veth := false
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		_, name, _ := strings.Cut(lines.Text(), " t ")
+		name, _, _ = strings.Cut(name, "\t")
+		if name == "veth_set_features" {
+			return true
+		}
+		veth = veth || name == "veth_xmit"
+	}
+	return !veth
+})

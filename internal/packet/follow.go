@@ -253,7 +253,7 @@ func (n *namespace) inquire(l *link) {
 	l.described = true
 	switch l.kind {
 	case "veth":
-		l.gro = gro(n.netlink.fd, l.name)
+		l.gro = gro(n.netlink.fd, l.name) && (l.kind != "veth" || vethMerges())
 		l.driver = l.kind
 	case "bond":
 		for _, member := range n.links {

@@ -188,7 +188,11 @@ func TestKernelRenameDownUp(t *testing.T) {
 	}
 	a.ping("10.1.0.2", each)
 	same()
-	require.NoError(t, a.LinkSetName(a.link("left"), "renamed"))
+	err := a.LinkSetName(a.link("left"), "renamed")
+	if errors.Is(err, unix.EBUSY) {
+		t.Skip("this kernel renames no interface that is up, which is so before Linux 6.2")
+	}
+	require.NoError(t, err)
 	r.has(a.space, "renamed")
 	name, ok := r.Interface(a.inode, key.Index)
 	assert.True(t, ok)

@@ -70,9 +70,11 @@ func attachMayFail(spec *ebpf.ProgramSpec) bool {
 		(spec.AttachType == ebpf.AttachTraceRawTp || spec.AttachType == ebpf.AttachTraceIter))
 }
 
-// overElements tells whether the program is an iterator over the elements of a map.
+// overElements tells whether the program is an iterator over the elements of a map: of one of those whose keys are bytes, or of a
+// socket storage.
 func overElements(spec *ebpf.ProgramSpec) bool {
-	return spec.Type == ebpf.Tracing && spec.AttachType == ebpf.AttachTraceIter && spec.AttachTo == "bpf_map_elem"
+	return spec.Type == ebpf.Tracing && spec.AttachType == ebpf.AttachTraceIter &&
+		(spec.AttachTo == "bpf_map_elem" || spec.AttachTo == "bpf_sk_storage_map")
 }
 
 // attach attaches a program; elements is the map that an iterator goes over.
@@ -133,7 +135,7 @@ func (p *Probe) attachAll() error {
 			return &ProgramError{Program: program.name, Doing: doingAttach, Err: err}
 		}
 		if iter, ok := l.(*link.Iter); ok {
-			p.iters = append(p.iters, iter)
+			p.iters = append(p.iters, iterator{iter, overSockets(program.spec)})
 			continue
 		}
 		p.links = append(p.links, l)
@@ -159,7 +161,7 @@ func (p *Probe) runIterators(ctx context.Context) error {
 		p.buffer = make([]byte, iteratorBuffer)
 	}
 	for _, iter := range p.iters {
-		if err := runIterator(ctx, iter, p.buffer); err != nil {
+		if err := p.runIterator(ctx, iter); err != nil {
 			return fmt.Errorf("probe %s: run iterator: %w", p.Spec.Name, err)
 		}
 	}
@@ -172,6 +174,19 @@ const (
 	// maxPauses bounds how long a collection waits for an iterator in all: about half a second.
 	maxPauses = 500
 )
+
+func (p *Probe) runIterator(ctx context.Context, iter iterator) error {
+	if !iter.sockets {
+		return runIterator(ctx, iter.Iter, p.buffer)
+	}
+	if p.networks == nil {
+		var err error
+		if p.networks, err = openNetworkNamespaces(p.env.Root); err != nil {
+			return err
+		}
+	}
+	return p.networks.each(func() error { return runIterator(ctx, iter.Iter, p.buffer) })
+}
 
 // runIterator reads an iterator to its end, which makes its program see every object. A read ends with EAGAIN when it went over a
 // million objects without output, to give the CPU away, and when the program returned 1, to see the same object again once the
@@ -207,5 +222,7 @@ func (p *Probe) closeIterators() error {
 		errs = append(errs, iter.Close())
 	}
 	p.iters = nil
+	errs = append(errs, p.networks.close())
+	p.networks = nil
 	return errors.Join(errs...)
 }

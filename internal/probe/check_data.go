@@ -26,6 +26,13 @@ func (c *checker) dimensions() {
 		c.optional(p.key("attribute"), dimension.Attribute, nameExpression)
 		c.optional(p.key("variable"), dimension.Variable, identifierExpression)
 		c.decoding(p, dimension.As, dimension.Values)
+		c.optional(p.key("kernel"), dimension.Kernel, identifierExpression)
+		switch {
+		case dimension.Kernel != "" && dimension.As != "enum":
+			c.report(p.key("kernel"), "only the decoder enum names numbers by an enum of the kernel's")
+		case dimension.Kernel == "" && dimension.Prefix != "":
+			c.report(p.key("prefix"), "there is no enum of the kernel's to cut it from")
+		}
 	}
 }
 

@@ -90,6 +90,9 @@ func Load(spec *Spec, settings Settings, env Environment) (*Probe, error) {
 	if settings, err = resolveCgroups(settings, env); err != nil {
 		return nil, fmt.Errorf("probe %s: %w", spec.Name, err)
 	}
+	if spec, err = withEnums(spec, env.Kernel); err != nil {
+		return nil, fmt.Errorf("probe %s: %w", spec.Name, err)
+	}
 	l := &loader{spec: spec, settings: settings, env: env, object: o, excluded: make(map[candidateID]error)}
 	return l.load()
 }

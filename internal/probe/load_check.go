@@ -95,7 +95,7 @@ func (c *objectChecker) iterators() {
 		case over && !named:
 			c.addf(where, "missing: it goes over the elements of a map")
 		case named && !over:
-			c.addf(where, "program %s does not go over the elements of a map: its section is not iter/bpf_map_elem", name)
+			c.addf(where, "program %s does not go over the elements of a map: its section is neither iter/bpf_map_elem nor iter/bpf_sk_storage_map", name)
 		case named && c.object.Maps[m] == nil:
 			c.add(where, Unknown("map", m, slices.Collect(maps.Keys(c.object.Maps))))
 		}

@@ -45,8 +45,9 @@ type Probe struct {
 	programs []*loadedProgram
 	maps     map[string]*ebpf.Map
 	inner    map[string][2]*ebpf.Map
-	links    []link.Link  // must be referenced: the garbage collector detaches links that are not
-	iters    []*link.Iter // in the order of programs
+	links    []link.Link // must be referenced: the garbage collector detaches links that are not
+	iters    []iterator  // in the order of programs
+	networks *networkNamespaces
 	buffer   []byte
 	refused  func(doing string, err error) error // kernel.Kernel.Refused
 	env      Environment

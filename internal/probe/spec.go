@@ -102,6 +102,10 @@ type Dimension struct {
 	Attribute string `yaml:"attribute"`
 	// Values names numbers, for the enum decoder.
 	Values map[int64]string `yaml:"values"`
+	// Kernel is an enum of the running kernel, after which numbers are named where Values does not: its numbers are another kernel's
+	// other reasons. A name is the enumerator's in lower case, without Prefix.
+	Kernel string `yaml:"kernel"`
+	Prefix string `yaml:"prefix"`
 	// OmitZero leaves the attribute out when all bytes of the field are zero.
 	OmitZero bool `yaml:"omit_zero"`
 	// Variable is a `const volatile bool` of the object that is true when at least one enabled metric selected

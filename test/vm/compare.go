@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/vm/outcome"
 )
 
 // growth is how much more the verifier may have to look at before that is a change for the worse.
@@ -46,13 +48,13 @@ func readCells(text string) cells {
 	return found
 }
 
-// worse lists what a document has that is worse than in the one before.
-func worse(before, after string) []string {
+// worse lists what a document has that is worse than in the one before, of what was run.
+func worse(before, after string, results []*result) []string {
 	old, now := readCells(before), readCells(after)
 	var list []string
 	for place, had := range old {
-		if place[0] == "Kernels" {
-			continue // another release is no loss
+		if !ran(results, place) {
+			continue
 		}
 		has, there := now[place]
 		if had != "" && (!there || isWorse(had, has)) {
@@ -66,7 +68,28 @@ func worse(before, after string) []string {
 	return list
 }
 
+// ran tells whether a cell is of something that was run.
+func ran(results []*result, place [3]string) bool {
+	return slices.ContainsFunc(results, func(r *result) bool {
+		if r.Column != place[2] {
+			return false
+		}
+		switch place[0] {
+		case environmentTitle:
+			return r.Environment == place[1]
+		case privilegesTitle:
+			return r.Environment == privileges
+		case testsTitle:
+			return slices.ContainsFunc(r.Tests, func(t outcome.Test) bool { return place[1] == "`"+t.Package+"`" && r.Environment == "" })
+		}
+		return r.Environment == ""
+	})
+}
+
 func isWorse(had, has string) bool {
+	if strings.HasPrefix(had, "CAP_") {
+		return slices.ContainsFunc(strings.Fields(has), func(s string) bool { return !slices.Contains(strings.Fields(had), s) })
+	}
 	if rank(has) != rank(had) {
 		return rank(has) < rank(had)
 	}

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"archive/tar"
 	"bufio"
 	"context"
 	"crypto/sha256"
@@ -40,14 +39,8 @@ func newFetcher(log io.Writer) (*fetcher, error) {
 	return &fetcher{cache: filepath.Join(cache, "ebpfreceiver", "kernels"), log: log, updated: make(map[string]bool)}, nil
 }
 
-// isKernel tells a kernel from the other files of its package.
-func isKernel(name string) bool {
-	base := path.Base(name)
-	return base == "vmlinuz" || strings.HasPrefix(base, "vmlinuz-")
-}
-
-// get returns the path of the kernel in a package, or of the folder that has all of a package of the userland. The network is used only when the cache has it not. Where the mirror has
-// moved on, the pin is changed to the suite's current package.
+// get returns the folder with what is taken of a package: all of it, or the kernel and some modules. The network is used only when the cache
+// has it not. Where the mirror has moved on, the pin is changed to the suite's current package.
 func (f *fetcher) get(ctx context.Context, p *pin) (string, error) {
 	file := f.file(*p)
 	if _, err := os.Stat(file); err == nil {
@@ -81,7 +74,7 @@ func (f *fetcher) get(ctx context.Context, p *pin) (string, error) {
 
 // file is where a package's content is kept.
 func (f *fetcher) file(p pin) string {
-	return filepath.Join(f.cache, fmt.Sprintf("%s-%s-%s", p.Name, p.Arch, p.SHA256[:min(16, len(p.SHA256))]))
+	return filepath.Join(f.cache, "content", fmt.Sprintf("%s-%s-%s", p.Name, p.Arch, p.SHA256[:min(16, len(p.SHA256))]))
 }
 
 // apt runs one of apt's commands with lists of its own.
@@ -200,7 +193,7 @@ func field(entry, name string) string {
 	return ""
 }
 
-// download fetches a package, checks it, and takes the file out of it.
+// download fetches a package, checks it, and unpacks it.
 func (f *fetcher) download(ctx context.Context, p pin, file string) error {
 	if _, err := f.apt(ctx, p, "apt-get", "download", p.Package+"="+p.Version); err != nil {
 		return err
@@ -218,51 +211,24 @@ func (f *fetcher) download(ctx context.Context, p pin, file string) error {
 	if have := hex.EncodeToString(sum[:]); have != p.SHA256 {
 		return fmt.Errorf("%s has the checksum %s, and not %s", filepath.Base(found[0]), have, p.SHA256)
 	}
-	if p.Name == userland {
-		return unpack(ctx, found[0], file)
-	}
-	cmd := exec.CommandContext(ctx, "dpkg-deb", "--fsys-tarfile", found[0])
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return err
-	}
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	extractErr := extract(out, file)
-	_, _ = io.Copy(io.Discard, out)
-	return errors.Join(extractErr, cmd.Wait())
+	return unpack(ctx, found[0], file, p.Name == userland)
 }
 
-// unpack writes all of a package into a folder: whole, or not at all.
-func unpack(ctx context.Context, archive, dir string) error {
-	if err := os.RemoveAll(dir + ".new"); err != nil {
+// unpack writes a package into a folder: whole, or not at all. Of a kernel's only the kernel and some modules are kept.
+func unpack(ctx context.Context, archive, dir string, all bool) error {
+	whole := dir + ".whole"
+	defer os.RemoveAll(whole)
+	if err := errors.Join(os.RemoveAll(whole), os.RemoveAll(dir+".new"), os.MkdirAll(filepath.Dir(dir), 0o755)); err != nil {
 		return err
 	}
-	if out, err := exec.CommandContext(ctx, "dpkg-deb", "-x", archive, dir+".new").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(ctx, "dpkg-deb", "-x", archive, whole).CombinedOutput(); err != nil {
 		return fmt.Errorf("unpack %s: %w: %s", filepath.Base(archive), err, out)
 	}
-	return os.Rename(dir+".new", dir)
-}
-
-// extract takes the kernel out of a package.
-func extract(r io.Reader, file string) error {
-	files := tar.NewReader(r)
-	for {
-		header, err := files.Next()
-		if err != nil {
-			return fmt.Errorf("find the kernel in the package: %w", err)
-		}
-		if header.Typeflag != tar.TypeReg || !isKernel(header.Name) {
-			continue
-		}
-		b, err := io.ReadAll(files)
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(file+".new", b, 0o644); err != nil {
-			return err
-		}
-		return os.Rename(file+".new", file)
+	if all {
+		return os.Rename(whole, dir)
 	}
+	if err := takeKernel(ctx, whole, dir+".new"); err != nil {
+		return fmt.Errorf("unpack %s: %w", filepath.Base(archive), err)
+	}
+	return os.Rename(dir+".new", dir)
 }

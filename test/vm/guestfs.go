@@ -4,7 +4,10 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
+	"path"
+	"path/filepath"
 
 	"github.com/ebpfreceiver/ebpfreceiver/test/vm/outcome"
 )
@@ -21,8 +24,29 @@ const (
 	group  = "root:x:0:\nnogroup:x:65534:\n"
 )
 
+// guestFiles are the folders with what a guest consists of.
+type guestFiles struct {
+	kernel, root []string
+	programs     binaries
+}
+
+// vmlinuz is the kernel.
+func (g guestFiles) vmlinuz() string {
+	for _, dir := range g.kernel {
+		if file := filepath.Join(dir, kernelFile); exists(file) {
+			return file
+		}
+	}
+	return kernelFile // which nobody finds
+}
+
+func exists(file string) bool {
+	_, err := os.Stat(file)
+	return err == nil
+}
+
 // writeGuest writes the initramfs of one run.
-func writeGuest(file string, root []string, programs binaries, plan outcome.Plan) (err error) {
+func writeGuest(file string, files guestFiles, plan outcome.Plan) (err error) {
 	f, err := os.Create(file)
 	if err != nil {
 		return err
@@ -38,17 +62,25 @@ func writeGuest(file string, root []string, programs binaries, plan outcome.Plan
 	}
 	a := newInitramfs(f)
 	a.console()
-	a.copyFile("/init", programs.path(guestPackage))
-	for _, dir := range root {
+	a.copyFile("/init", files.programs.path(guestPackage))
+	for _, dir := range files.root {
 		a.copyTree(dir)
+	}
+	for i, module := range kernelModules {
+		for _, dir := range files.kernel {
+			if from := filepath.Join(dir, module+".ko"); exists(from) {
+				a.copyFile(fmt.Sprintf("%s/%02d-%s.ko", outcome.Modules, i, module), from)
+			}
+		}
 	}
 	a.dir("/root")
 	a.dir("/tmp")
 	a.file("/etc/passwd", []byte(passwd), 0o644)
 	a.file("/etc/group", []byte(group), 0o644)
 	a.file("/plan.json", b, 0o644)
+	a.copyFile(path.Join(guestSources, "metadata.yaml"), "metadata.yaml")
 	for _, suite := range plan.Suites {
-		a.copyFile(suite.Binary, programs.path(suite.Package))
+		a.copyFile(suite.Binary, files.programs.path(suite.Package))
 		a.copyData(suite.Dir, suite.Package)
 	}
 	return a.close()

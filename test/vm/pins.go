@@ -29,6 +29,9 @@ type pin struct {
 // String names it as the tables do.
 func (p pin) String() string { return p.Name + " " + p.Arch }
 
+// isOf tells whether two packages make one thing together: a userland, or a kernel and its modules.
+func (p pin) isOf(other pin) bool { return p.Name == other.Name && p.Arch == other.Arch }
+
 const pinFields = 7
 
 func readPins(r io.Reader) ([]pin, error) {

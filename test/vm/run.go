@@ -7,7 +7,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path"
@@ -28,6 +27,7 @@ type result struct {
 	Programs    []outcome.Program
 	Missing     []outcome.Missing
 	Tests       []outcome.Test
+	Privileges  []outcome.Privileges
 	// Errs keep the run from being one.
 	Errs []string
 }
@@ -41,6 +41,8 @@ func (r *result) take(line outcome.Line) {
 		r.Programs = append(r.Programs, *line.Program)
 	case line.Missing != nil:
 		r.Missing = append(r.Missing, *line.Missing)
+	case line.Privileges != nil:
+		r.Privileges = append(r.Privileges, *line.Privileges)
 	case line.Test != nil:
 		r.Tests = append(r.Tests, *line.Test)
 	case line.Done != nil:
@@ -72,30 +74,41 @@ func (r *result) failures() []string {
 	return all
 }
 
-// plan is for a guest.
-func plan(environment string, packages []string, run string) outcome.Plan {
-	p := outcome.Plan{Environment: environment, Report: true}
+// plan is for a guest. In a reduced environment only its own tests are run.
+func plan(e environment, packages []string, run string) outcome.Plan {
+	p := outcome.Plan{Environment: e.name, Report: e.name == "", Privileges: e.name == privileges}
+	switch e.name {
+	case "":
+	case privileges:
+		return p
+	default:
+		packages, run = []string{environmentPackage}, e.tests
+	}
 	for _, pkg := range packages {
 		p.Suites = append(p.Suites, outcome.Suite{
-			Package: pkg, Binary: path.Join(guestTests, strings.ReplaceAll(pkg, "/", "-")), Dir: path.Join(guestSources, pkg), Run: run,
+			Package: pkg, Binary: path.Join(guestTests, strings.ReplaceAll(pkg, "/", "-")), Dir: path.Join(guestSources, pkg), Run: run, Short: true,
 		})
 	}
 	return p
 }
 
 // runGuest boots a kernel and does what the plan says.
-func runGuest(ctx context.Context, p pin, vmlinuz string, root []string, work string, programs binaries, plan outcome.Plan, parameters string, log io.Writer) *result {
+func runGuest(ctx context.Context, p pin, files guestFiles, work string, plan outcome.Plan, parameters string, tell *progress) *result {
 	r := &result{Column: p.String(), Environment: plan.Environment, Suite: p.Suite}
 	initrd := filepath.Join(work, "initramfs")
 	defer os.Remove(initrd)
-	if err := writeGuest(initrd, root, programs, plan); err != nil {
+	if err := writeGuest(initrd, files, plan); err != nil {
 		r.Errs = append(r.Errs, err.Error())
 		return r
 	}
 	var console bytes.Buffer
-	err := boot(ctx, p.Arch, vmlinuz, initrd, parameters, &console, func(line outcome.Line) {
+	processors := 2
+	if plan.Environment != "" {
+		processors = 1 // what is looked at there is no race
+	}
+	err := boot(ctx, p, files.vmlinuz(), initrd, parameters, processors, &console, func(line outcome.Line) {
 		r.take(line)
-		progress(log, line)
+		tell.tell(line)
 	})
 	if err != nil {
 		r.Errs = append(r.Errs, fmt.Sprintf("%v; the end of its console:\n%s", err, tail(console.String())))
@@ -104,21 +117,21 @@ func runGuest(ctx context.Context, p pin, vmlinuz string, root []string, work st
 }
 
 // runHost does what the plan says on the kernel that runs now.
-func runHost(ctx context.Context, work string, programs binaries, packages []string, run string, log io.Writer) *result {
-	r := &result{Column: "host " + runtime.GOARCH}
+func runHost(ctx context.Context, work string, programs binaries, plan outcome.Plan, tell *progress) *result {
+	r := &result{Column: "host " + runtime.GOARCH, Environment: plan.Environment}
 	fail := func(err error) *result {
 		r.Errs = append(r.Errs, err.Error())
 		return r
 	}
-	p := plan("", packages, run)
-	for i := range p.Suites {
-		dir, err := filepath.Abs(packages[i])
+	for i := range plan.Suites {
+		suite := &plan.Suites[i]
+		dir, err := filepath.Abs(suite.Package)
 		if err != nil {
 			return fail(err)
 		}
-		p.Suites[i].Binary, p.Suites[i].Dir = programs.path(packages[i]), dir
+		suite.Binary, suite.Dir = programs.path(suite.Package), dir
 	}
-	b, err := json.Marshal(p)
+	b, err := json.Marshal(plan)
 	if err != nil {
 		return fail(err)
 	}
@@ -142,7 +155,7 @@ func runHost(ctx context.Context, work string, programs binaries, packages []str
 	}
 	_, readErr := readConsole(out, &complaint, func(line outcome.Line) {
 		r.take(line)
-		progress(log, line)
+		tell.tell(line)
 	})
 	if err := cmd.Wait(); err != nil {
 		return fail(fmt.Errorf("%w: %s", err, tail(complaint.String())))
@@ -153,18 +166,8 @@ func runHost(ctx context.Context, work string, programs binaries, packages []str
 	return r
 }
 
-// progress tells of what is not as it should be, as it happens.
-func progress(log io.Writer, line outcome.Line) {
-	switch {
-	case line.Kernel != nil:
-		fmt.Fprintf(log, "    Linux %s %s\n", line.Kernel.Release, line.Kernel.Machine)
-	case line.Test != nil && line.Test.Result == outcome.Failed:
-		fmt.Fprintf(log, "    FAIL %s %s\n", line.Test.Package, line.Test.Name)
-	}
-}
-
 // consoleTail is how much of a console is shown, in bytes.
-const consoleTail = 4 << 10
+const consoleTail = 16 << 10
 
 func tail(s string) string {
 	return s[max(0, len(s)-consoleTail):]

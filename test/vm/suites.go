@@ -24,6 +24,26 @@ const guestPackage = "test/vm/guest"
 // notInGuests are packages whose tests need what a guest has not: a Collector that was built before.
 var notInGuests = []string{"test/e2e"}
 
+// edges are the kernels that run what takes long and is hardly about the kernel: the oldest, and the one that is running.
+const edges = "^(5.10|host) amd64"
+
+// onSomeKernels are packages that are not run on every kernel.
+var onSomeKernels = map[string]string{
+	"receiver": edges, "receiver/internal/emit": edges, "internal/ring": edges, "examples/probes": edges,
+	"internal/packet/filter": edges,
+}
+
+// packagesOn are those of the packages that a kernel runs.
+func packagesOn(kernel string, packages []string) []string {
+	var some []string
+	for _, pkg := range packages {
+		if matches(onSomeKernels[pkg], kernel) {
+			some = append(some, pkg)
+		}
+	}
+	return some
+}
+
 // kernelPackages are those with tests that attach programs, below a root, sorted.
 func kernelPackages(root string) ([]string, error) {
 	found := make(map[string]bool)

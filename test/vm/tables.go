@@ -78,6 +78,18 @@ func (n *notes) mark(text string) string {
 	return fmt.Sprintf("[%d]", i+1)
 }
 
+// markdown lists them, when there are some.
+func (n *notes) markdown(out *strings.Builder) {
+	if len(n.texts) == 0 {
+		return
+	}
+	out.WriteString("\n## Notes\n\n")
+	for i, text := range n.texts {
+		first, _, _ := strings.Cut(text, "\n")
+		fmt.Fprintf(out, "- [%d] %s\n", i+1, first)
+	}
+}
+
 // What the cells say.
 const (
 	cellTaken = "✓"
@@ -135,9 +147,12 @@ func columnsOf(results []*result) []string {
 	return columns
 }
 
+// testsTitle is that of the table below.
+const testsTitle = "Tests"
+
 // testTable has each package's tests, counted.
 func testTable(results []*result, n *notes) *table {
-	t := newTable("Tests", "Passed, of all that attach programs; failed and skipped ones where there are some.", columnsOf(results))
+	t := newTable(testsTitle, "Passed, of all that attach programs; failed and skipped ones where there are some.", columnsOf(results))
 	for _, r := range results {
 		counts := make(map[string]map[string]int)
 		skips := make(map[string][]string)
@@ -177,9 +192,12 @@ func reason(output string) string {
 	return line
 }
 
+// environmentTitle is that of the table below.
+const environmentTitle = "Reduced environments"
+
 // environmentTable has the reduced environments.
 func environmentTable(results []*result) *table {
-	t := newTable("Reduced environments", "What the receiver has to do there is what the tests of `"+environmentPackage+"` say.", columnsOf(results))
+	t := newTable(environmentTitle, "What the receiver has to do there is what the tests of `"+environmentPackage+"` say.", columnsOf(results))
 	for _, r := range results {
 		passed, failed := 0, len(r.Errs)
 		for _, test := range r.Tests {
@@ -203,9 +221,11 @@ func environmentTable(results []*result) *table {
 func document(results []*result) string {
 	var whole, reduced []*result
 	for _, r := range results {
-		if r.Environment == "" {
+		switch r.Environment {
+		case "":
 			whole = append(whole, r)
-		} else {
+		case privileges:
+		default:
 			reduced = append(reduced, r)
 		}
 	}
@@ -225,13 +245,7 @@ func document(results []*result) string {
 	if len(reduced) > 0 {
 		environmentTable(reduced).markdown(&out)
 	}
-	if len(n.texts) > 0 {
-		out.WriteString("\n## Notes\n\n")
-		for i, text := range n.texts {
-			first, _, _ := strings.Cut(text, "\n")
-			fmt.Fprintf(&out, "- [%d] %s\n", i+1, first)
-		}
-	}
+	n.markdown(&out)
 	return out.String()
 }
 

@@ -9,30 +9,30 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/vm/outcome"
 )
 
 type mount struct {
 	source, target, kind, data string
 	flags                      uintptr
+	// optional is one that a kernel may lack.
+	optional bool
 }
 
 // base is what every environment has.
 var base = []mount{
-	{"proc", "/proc", "proc", "", 0},
-	{"sysfs", "/sys", "sysfs", "", 0},
-	{"devtmpfs", "/dev", "devtmpfs", "", 0},
-	{"devpts", "/dev/pts", "devpts", "", 0},
-	{"tmpfs", "/dev/shm", "tmpfs", "", 0},
-	{"tmpfs", "/tmp", "tmpfs", "", 0},
-	{"securityfs", "/sys/kernel/security", "securityfs", "", 0},
+	{"proc", "/proc", "proc", "", 0, false},
+	{"sysfs", "/sys", "sysfs", "", 0, false},
+	{"devtmpfs", "/dev", "devtmpfs", "", 0, false},
+	{"devpts", "/dev/pts", "devpts", "", 0, false},
+	{"tmpfs", "/dev/shm", "tmpfs", "", 0, false},
+	{"tmpfs", "/tmp", "tmpfs", "", 0, false},
+	{"securityfs", "/sys/kernel/security", "securityfs", "", 0, false},
 }
-
-var (
-	tracefs  = mount{"tracefs", "/sys/kernel/tracing", "tracefs", "", 0}
-	cgroupV2 = mount{"cgroup2", "/sys/fs/cgroup", "cgroup2", "", 0}
-)
 
 // leaveRootfs makes the root a mount that containers can leave: the one that the kernel starts with can not be pivoted away from.
 func leaveRootfs() error {
@@ -55,20 +55,18 @@ func leaveRootfs() error {
 	return unix.Chdir("/")
 }
 
-// prepare makes the environment.
-func prepare(environment string) error {
+// prepare makes what all tests of a run find.
+func (s setting) prepare() error {
 	if err := leaveRootfs(); err != nil {
 		return err
 	}
-	mounts := append([]mount{}, base...)
-	switch environment {
-	case "":
-		mounts = append(mounts, tracefs, cgroupV2)
-	default:
-		return fmt.Errorf("unknown environment %q", environment)
-	}
-	for _, m := range mounts {
+	for _, m := range append(append([]mount{}, base...), s.mounts...) {
 		if err := m.mount(); err != nil {
+			return err
+		}
+	}
+	for file, value := range s.files {
+		if err := os.WriteFile(file, []byte(value), 0); err != nil {
 			return err
 		}
 	}
@@ -79,14 +77,18 @@ func prepare(environment string) error {
 			return err
 		}
 	}
-	return errors.Join(busybox(), loopback())
+	return errors.Join(busybox(), loopback(), modules())
 }
 
 func (m mount) mount() error {
 	if err := os.MkdirAll(m.target, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
-	if err := unix.Mount(m.source, m.target, m.kind, m.flags, m.data); err != nil && !errors.Is(err, unix.EBUSY) {
+	err := unix.Mount(m.source, m.target, m.kind, m.flags, m.data)
+	if m.optional && errors.Is(err, unix.EINVAL) {
+		return nil
+	}
+	if err != nil && !errors.Is(err, unix.EBUSY) {
 		return fmt.Errorf("mount %s: %w", m.target, err)
 	}
 	return nil
@@ -103,6 +105,39 @@ func busybox() error {
 func loopback() error {
 	if out, err := exec.Command("/bin/ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
 		return fmt.Errorf("loopback: %w: %s", err, out)
+	}
+	return nil
+}
+
+// modules loads what the driver brought, and makes an interface with a default route: the uplink, which leads nowhere.
+func modules() error {
+	files, err := os.ReadDir(outcome.Modules)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		f, err := os.Open(outcome.Modules + "/" + file.Name())
+		if err != nil {
+			return err
+		}
+		err = unix.FinitModule(int(f.Fd()), "", 0)
+		f.Close()
+		if err != nil && !errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("load the module %s: %w", file.Name(), err)
+		}
+	}
+	for _, args := range [][]string{
+		{"link", "add", "uplink0", "type", "dummy"},
+		{"addr", "add", "192.0.2.1/24", "dev", "uplink0"},
+		{"link", "set", "uplink0", "up"},
+		{"route", "add", "default", "via", "192.0.2.2"},
+	} {
+		if out, err := exec.Command("/bin/ip", args...).CombinedOutput(); err != nil {
+			return fmt.Errorf("ip %s: %w: %s", strings.Join(args, " "), err, out)
+		}
 	}
 	return nil
 }

@@ -23,7 +23,7 @@ import (
 const planFile = "/plan.json"
 
 func main() {
-	if os.Getpid() == 1 {
+	if os.Getpid() == 1 && len(os.Args) == 1 {
 		err := boot()
 		if err != nil {
 			fmt.Println(err)
@@ -32,13 +32,24 @@ func main() {
 		_ = unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
 		return
 	}
+	if len(os.Args) > 2 && os.Args[1] == containerCommand {
+		fmt.Fprintln(os.Stderr, enterContainer(os.Args[2:]))
+		os.Exit(1)
+	}
+	if len(os.Args) == 3 && os.Args[1] == tryCommand {
+		if err := try(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if len(os.Args) != 2 {
 		fmt.Fprintln(os.Stderr, "usage: guest plan.json")
 		os.Exit(2)
 	}
 	plan, err := readPlan(os.Args[1])
 	if err == nil {
-		err = execute(plan, os.Stdout)
+		err = execute(plan, setting{}, os.Stdout)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -52,10 +63,14 @@ func boot() error {
 	if err != nil {
 		return err
 	}
-	if err := prepare(plan.Environment); err != nil {
+	s, err := settingOf(plan.Environment)
+	if err == nil {
+		err = s.prepare()
+	}
+	if err != nil {
 		return json.NewEncoder(os.Stdout).Encode(outcome.Line{Done: &outcome.Done{Errors: []string{err.Error()}}})
 	}
-	return execute(plan, os.Stdout)
+	return execute(plan, s, os.Stdout)
 }
 
 func readPlan(path string) (*outcome.Plan, error) {
@@ -71,7 +86,7 @@ func readPlan(path string) (*outcome.Plan, error) {
 }
 
 // execute does what the plan says and writes down what became of it.
-func execute(plan *outcome.Plan, w io.Writer) error {
+func execute(plan *outcome.Plan, s setting, w io.Writer) error {
 	out := bufio.NewWriter(w)
 	encoder := json.NewEncoder(out)
 	var broken error
@@ -96,8 +111,13 @@ func execute(plan *outcome.Plan, w io.Writer) error {
 			done.Errors = append(done.Errors, err.Error())
 		}
 	}
+	if plan.Privileges {
+		if err := privileges(tell); err != nil {
+			done.Errors = append(done.Errors, err.Error())
+		}
+	}
 	for _, suite := range plan.Suites {
-		if err := runSuite(suite, tell); err != nil {
+		if err := runSuite(suite, plan.Environment, s, tell); err != nil {
 			done.Errors = append(done.Errors, fmt.Sprintf("%s: %v", suite.Package, err))
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,16 +25,31 @@ const suiteTimeout = 10 * time.Minute
 const maxOutput = 8 << 10
 
 // runSuite runs a test binary and tells of its top-level tests.
-func runSuite(suite outcome.Suite, tell func(outcome.Line)) error {
-	args := []string{"-test.v", "-test.timeout=" + suiteTimeout.String()}
+func runSuite(suite outcome.Suite, environment string, s setting, tell func(outcome.Line)) error {
+	args := []string{suite.Binary, "-test.v", "-test.timeout=" + suiteTimeout.String()}
 	if suite.Run != "" {
 		args = append(args, "-test.run="+suite.Run)
 	}
 	if suite.Skip != "" {
 		args = append(args, "-test.skip="+suite.Skip)
 	}
-	cmd := exec.Command(suite.Binary, args...)
-	cmd.Dir = suite.Dir
+	if suite.Short {
+		args = append(args, "-test.short")
+	}
+	if s.container {
+		args = append([]string{"/init", containerCommand}, args...)
+	}
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Dir, cmd.SysProcAttr = suite.Dir, s.process
+	cmd.Env = append(os.Environ(), outcome.EnvironmentVariable+"="+environment)
+	if s.cgroup != "" {
+		dir, err := openCgroup(s.cgroup)
+		if err != nil {
+			return err
+		}
+		defer dir.Close()
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(dir.Fd())
+	}
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
@@ -52,13 +68,23 @@ func runSuite(suite outcome.Suite, tell func(outcome.Line)) error {
 	switch {
 	case errors.As(err, &exit) && !p.failed:
 		// It broke off: a panic, or the timeout.
-		p.finish(outcome.Failed, "")
-		tell(outcome.Line{Test: &outcome.Test{Package: suite.Package, Result: outcome.Failed, Output: exit.String()}})
+		if p.test != "" {
+			p.finish(outcome.Failed, "", 0)
+		}
+		tell(outcome.Line{Test: &outcome.Test{Package: suite.Package, Result: outcome.Failed, Output: exit.String() + "\n" + p.output.String()}})
 		err = nil
 	case errors.As(err, &exit):
 		err = nil // told already
 	}
 	return errors.Join(err, readErr)
+}
+
+// openCgroup makes a cgroup, if it is not there.
+func openCgroup(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	return os.Open(dir)
 }
 
 // parser reads what `go test -v` prints. Tests of one package run one after the other: none of those in the matrix is parallel.
@@ -97,8 +123,9 @@ func (p *parser) line(line string) {
 		"--- PASS: ": outcome.Passed, "--- FAIL: ": outcome.Failed, "--- SKIP: ": outcome.Skipped,
 	} {
 		if rest, ok := strings.CutPrefix(line, prefix); ok {
-			name, _, _ := strings.Cut(rest, " ")
-			p.finish(result, name)
+			name, took, _ := strings.Cut(strings.TrimSpace(rest), " ")
+			seconds, _ := strconv.ParseFloat(strings.Trim(took, "(s)"), 64) // it is "(1.23s)"
+			p.finish(result, name, seconds)
 			return
 		}
 	}
@@ -108,14 +135,14 @@ func (p *parser) line(line string) {
 }
 
 // finish tells of the test that ended.
-func (p *parser) finish(result, name string) {
+func (p *parser) finish(result, name string, seconds float64) {
 	if name == "" {
 		name = p.test
 	}
 	if name == "" {
 		return
 	}
-	test := &outcome.Test{Package: p.pkg, Name: name, Result: result}
+	test := &outcome.Test{Package: p.pkg, Name: name, Result: result, Seconds: seconds}
 	if result != outcome.Passed {
 		test.Output = strings.TrimSpace(p.output.String())
 	}

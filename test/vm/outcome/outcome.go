@@ -3,12 +3,20 @@
 // Package outcome is what the kernel matrix's guest and its driver tell each other, as JSON.
 package outcome
 
+// Modules is the guest's folder of kernel modules, which are loaded in the order of their names.
+const Modules = "/modules"
+
+// EnvironmentVariable has the name of the environment that the guest has made, for its tests.
+const EnvironmentVariable = "EBPFRECEIVER_ENVIRONMENT"
+
 // Plan is what one run does. The driver puts it into the guest's initramfs.
 type Plan struct {
 	// Environment the guest makes before it runs anything; see the guest's environments. "" is the whole one.
 	Environment string
 	// Report tells whether all probes are loaded and reported on.
 	Report bool
+	// Privileges tells whether the smallest sets of capabilities are searched.
+	Privileges bool `json:",omitempty"`
 	// Suites are the test binaries to run, in order.
 	Suites []Suite
 }
@@ -21,6 +29,8 @@ type Suite struct {
 	Binary, Dir string
 	// Run and Skip select tests, as -test.run and -test.skip do; empty is no selection.
 	Run, Skip string
+	// Short makes the tests' loads smaller, as -test.short does.
+	Short bool `json:",omitempty"`
 }
 
 // Line is one line from the guest. Exactly one of the pointers is set.
@@ -28,8 +38,10 @@ type Line struct {
 	Kernel  *Kernel  `json:",omitempty"`
 	Program *Program `json:",omitempty"`
 	Missing *Missing `json:",omitempty"`
-	Test    *Test    `json:",omitempty"`
-	Done    *Done    `json:",omitempty"`
+	// Privileges of one probe.
+	Privileges *Privileges `json:",omitempty"`
+	Test       *Test       `json:",omitempty"`
+	Done       *Done       `json:",omitempty"`
 }
 
 // Kernel is what runs.
@@ -61,6 +73,24 @@ type Missing struct {
 	Unsupported bool `json:",omitempty"`
 }
 
+// What of a probe runs.
+const (
+	Defaults   = "by default"
+	Everything = "with everything"
+)
+
+// Privileges are what an unprivileged user needs for a probe.
+type Privileges struct {
+	// Probe and What of it: Defaults or Everything.
+	Probe, What string
+	// Capabilities are enough, and none of them can be left out.
+	Capabilities []string
+	// Without is what the receiver says when one of them is missing.
+	Without map[string]string `json:",omitempty"`
+	// Never is what the receiver says is missing with all capabilities.
+	Never []string `json:",omitempty"`
+}
+
 // What becomes of a test.
 const (
 	Passed  = "pass"
@@ -71,6 +101,8 @@ const (
 // Test is what became of a top-level test, or of a whole suite that broke off (Name is empty).
 type Test struct {
 	Package, Name, Result string
+	// Seconds that it took.
+	Seconds float64
 	// Output of a test that did not pass.
 	Output string `json:",omitempty"`
 }

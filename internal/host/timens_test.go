@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package host
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestParseTimeOffsets(t *testing.T) {
+	for _, test := range []struct {
+		text string
+		want int64
+		err  string
+	}{
+		{"", 0, ""},
+		{"monotonic           7         8\nboottime            0         0\n", 0, ""},
+		{"monotonic           0         0\nboottime        86400       500\n", 86_400_000_000_500, ""},
+		{"boottime           -2 999999999\n", -1_000_000_001, ""},
+		{"7 1 2\n", 1_000_000_002, ""},
+		{"boottime x 0\n", 0, "invalid syntax"},
+		{"boottime 0 -1\n", 0, "invalid syntax"},
+		{"boottime 9223372037 0\n", 0, "out of range"},
+	} {
+		got, err := parseTimeOffsets(strings.NewReader(test.text))
+		if test.err != "" {
+			assert.ErrorContains(t, err, test.err, test.text)
+			continue
+		}
+		require.NoError(t, err, test.text)
+		assert.Equal(t, test.want, got, test.text)
+	}
+}
+
+func FuzzParseTimeOffsets(f *testing.F) {
+	f.Add("monotonic           0         0\nboottime        86400         0\n")
+	f.Add("boottime -9223372036 999999999\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		if got, err := parseTimeOffsets(strings.NewReader(text)); err != nil {
+			assert.Zero(t, got)
+		}
+	})
+}
+
+const timeNamespaceVariable = "HOST_TEST_TIME_NAMESPACE"
+
+// In a time namespace of its own, a process sees another boot clock than programs in the kernel. No machine's clock is touched.
+func TestKernelClockInATimeNamespace(t *testing.T) {
+	if os.Getenv(timeNamespaceVariable) != "" {
+		shift, err := namespaceShift()
+		require.NoError(t, err)
+		require.Equal(t, int64(24*time.Hour), shift)
+		now, err := readClock(7) // CLOCK_BOOTTIME, as the namespace shows it
+		require.NoError(t, err)
+		clock, err := NewClock(nil)
+		require.NoError(t, err)
+		kernels := uint64(now) - uint64(24*time.Hour)
+		assert.InDelta(t, 0, time.Since(clock.Wall(kernels)).Seconds(), 10)
+		assert.InDelta(t, kernels, clock.Boot(), float64(10*time.Second))
+		return
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: run `make test` with sudo")
+	}
+	if _, err := os.Stat("/proc/self/timens_offsets"); err != nil {
+		t.Skip("this kernel has no time namespaces; run `make test-kernels` for those that have")
+	}
+	unshare, err := exec.LookPath("unshare")
+	if err == nil {
+		var help []byte
+		if help, _ = exec.Command(unshare, "--help").CombinedOutput(); !strings.Contains(string(help), "--boottime") {
+			err = exec.ErrNotFound
+		}
+	}
+	if err != nil {
+		t.Skip("needs unshare of util-linux 2.36 or newer")
+	}
+	self, err := os.Executable()
+	require.NoError(t, err)
+	cmd := exec.Command(unshare, "--time", "--boottime", "86400", self, "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), timeNamespaceVariable+"=1")
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.Contains(t, string(out), "--- PASS: "+t.Name())
+}

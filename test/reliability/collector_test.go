@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package reliability_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const (
+	root    = "../.."
+	program = root + "/build/otelcol-ebpf"
+)
+
+// needCollector skips a test that would test nothing, or something else than the sources.
+func needCollector(t *testing.T) {
+	t.Helper()
+	built, err := os.Stat(program)
+	if err != nil {
+		t.Skip("needs build/otelcol-ebpf: run `make reliability`")
+	}
+	for _, dir := range []string{"bpf", "internal", "receiver"} {
+		require.NoError(t, filepath.WalkDir(filepath.Join(root, dir), func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || strings.HasSuffix(path, "_test.go") || strings.Contains(path, "testdata") {
+				return err
+			}
+			if info, err := d.Info(); err == nil && info.ModTime().After(built.ModTime()) {
+				t.Skipf("build/otelcol-ebpf is older than %s: run `make reliability`", path)
+			}
+			return nil
+		}))
+	}
+}
+
+// freePort is one that nobody listens on.
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// collector is one that runs.
+type collector struct {
+	t         *testing.T
+	cmd       *exec.Cmd
+	telemetry int // port
+	done      chan struct{}
+
+	mu    sync.Mutex
+	lines []string
+}
+
+// startCollector runs a Collector and waits until it is ready. The configuration has a %d for the port of its telemetry.
+func startCollector(t *testing.T, config string) *collector {
+	t.Helper()
+	c := &collector{t: t, telemetry: freePort(t), done: make(chan struct{})}
+	file := filepath.Join(t.TempDir(), "config.yaml")
+	require.NoError(t, os.WriteFile(file, fmt.Appendf(nil, config, c.telemetry), 0o644))
+	c.cmd = exec.Command(program, "--config", file)
+	out, err := c.cmd.StderrPipe()
+	require.NoError(t, err)
+	require.NoError(t, c.cmd.Start())
+	t.Cleanup(func() {
+		_ = c.cmd.Process.Kill()
+		<-c.done
+		if t.Failed() {
+			log := c.log()
+			t.Logf("the end of the Collector's log:\n%s", strings.Join(log[max(0, len(log)-40):], "\n"))
+		}
+	})
+	go func() {
+		defer close(c.done)
+		lines := bufio.NewScanner(out)
+		lines.Buffer(nil, 1<<20)
+		for lines.Scan() {
+			c.mu.Lock()
+			c.lines = append(c.lines, lines.Text())
+			c.mu.Unlock()
+		}
+		_ = c.cmd.Wait() // the state has the outcome
+	}()
+	require.Eventually(t, func() bool { return c.logged("Everything is ready") || c.over() }, patience, poll)
+	require.False(t, c.over(), "the Collector ended: %s", strings.Join(c.log(), "\n"))
+	return c
+}
+
+func (c *collector) over() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
+	}
+}
+
+func (c *collector) log() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]string(nil), c.lines...)
+}
+
+func (c *collector) logged(text string) bool {
+	for _, line := range c.log() {
+		if strings.Contains(line, text) {
+			return true
+		}
+	}
+	return false
+}
+
+// stop asks the Collector to end, as systemd and the kubelet do.
+func (c *collector) stop() {
+	c.t.Helper()
+	require.NoError(c.t, c.cmd.Process.Signal(syscall.SIGTERM))
+	<-c.done
+	require.Equal(c.t, 0, c.cmd.ProcessState.ExitCode())
+}
+
+var (
+	accountLine = regexp.MustCompile(`^otelcol_receiver_ebpf_events(?:_total)?\{(.*)\} (\S+)$`)
+	labelPair   = regexp.MustCompile(`([a-z_]+)="([^"]*)"`)
+)
+
+// accounts are those of one probe, as the Collector's telemetry has them.
+func (c *collector) accounts(probe string) map[string]account {
+	c.t.Helper()
+	response, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/metrics", c.telemetry))
+	require.NoError(c.t, err)
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	require.NoError(c.t, err)
+	all := make(map[string]account)
+	for line := range strings.Lines(string(body)) {
+		m := accountLine.FindStringSubmatch(strings.TrimSpace(line))
+		if m == nil {
+			continue
+		}
+		labels := make(map[string]string)
+		for _, pair := range labelPair.FindAllStringSubmatch(m[1], -1) {
+			labels[pair[1]] = pair[2]
+		}
+		n, err := strconv.ParseFloat(m[2], 64)
+		require.NoError(c.t, err)
+		if labels["probe"] != probe || labels["event"] == "" {
+			continue
+		}
+		if all[labels["event"]] == nil {
+			all[labels["event"]] = make(account)
+		}
+		all[labels["event"]][labels["outcome"]] += int64(n)
+	}
+	return all
+}

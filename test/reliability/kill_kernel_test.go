@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package reliability_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/pdata/plog"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/kernel"
+)
+
+// receive is a process that runs a receiver with the configuration on its standard input, up to an empty line. It writes what it is at; the
+// next line ends it. Logs are delivered to a consumer that does not return.
+func receive() error {
+	in := bufio.NewReader(os.Stdin)
+	var config strings.Builder
+	for {
+		line, err := in.ReadString('\n')
+		if err != nil {
+			return err
+		}
+		if line == "\n" {
+			break
+		}
+		config.WriteString(line)
+	}
+	logs, err := consumer.NewLogs(func(ctx context.Context, _ plog.Logs) error {
+		fmt.Println("delivering")
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	if err != nil {
+		return err
+	}
+	ctx := context.Background()
+	components, err := create(ctx, componenttest.NewNopTelemetrySettings(), config.String(), nothing, logs)
+	if err != nil {
+		return err
+	}
+	fmt.Println("loading")
+	host := &strictHost{Host: componenttest.NewNopHost()}
+	for _, c := range components {
+		if err := c.Start(ctx, host); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(host.reported...); err != nil {
+		return err
+	}
+	fmt.Println("attached")
+	if _, err := in.ReadString('\n'); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	fmt.Println("ending")
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	for _, c := range components {
+		_ = c.Shutdown(ctx) // the consumer takes nothing
+	}
+	fmt.Println("ended")
+	return nil
+}
+
+// receiving is such a process.
+type receiving struct {
+	t     *testing.T
+	cmd   *exec.Cmd
+	stdin io.WriteCloser
+	lines chan string // closed when it has ended
+}
+
+func startReceiving(t *testing.T, network *kernel.Network, config string) *receiving {
+	t.Helper()
+	r := &receiving{t: t, cmd: exec.Command("/proc/self/exe"), lines: make(chan string, 100)}
+	r.cmd.Env = append(os.Environ(), childVariable+"=receive")
+	r.cmd.Stderr = os.Stderr
+	var err error
+	r.stdin, err = r.cmd.StdinPipe()
+	require.NoError(t, err)
+	out, err := r.cmd.StdoutPipe()
+	require.NoError(t, err)
+	network.Do(func() { err = r.cmd.Start() })
+	require.NoError(t, err)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			r.lines <- lines.Text()
+		}
+		_ = r.cmd.Wait() // killed, most often
+		close(r.lines)
+	}()
+	t.Cleanup(func() {
+		_ = r.cmd.Process.Kill()
+		for range r.lines {
+			continue
+		}
+		<-ended
+	})
+	_, err = io.WriteString(r.stdin, strings.TrimSpace(config)+"\n\n")
+	require.NoError(t, err)
+	r.await("loading")
+	return r
+}
+
+// await waits until the process is at something.
+func (r *receiving) await(what string) {
+	r.t.Helper()
+	timeout := time.After(patience)
+	for {
+		select {
+		case line, ok := <-r.lines:
+			require.True(r.t, ok, "it ended before %q", what)
+			if line == what {
+				return
+			}
+		case <-timeout:
+			require.FailNow(r.t, "it is never there", what)
+		}
+	}
+}
+
+// kill ends the process where it is, with what the kernel held for it at that moment.
+func (r *receiving) kill() kernel.Objects {
+	r.t.Helper()
+	pid := r.cmd.Process.Pid
+	require.NoError(r.t, r.cmd.Process.Signal(syscall.SIGSTOP))
+	// All of its threads have to have stopped: until then, one may be making something.
+	require.Eventually(r.t, func() bool {
+		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		require.NoError(r.t, err)
+		for _, task := range tasks {
+			b, err := os.ReadFile(task)
+			if err != nil {
+				return false
+			}
+			// The state follows the name, which may have anything in it.
+			if rest := string(b[strings.LastIndexByte(string(b), ')')+1:]); !strings.HasPrefix(rest, " T") {
+				return false
+			}
+		}
+		return len(tasks) > 0
+	}, patience, time.Millisecond)
+	held := kernel.HeldBy(r.t, pid)
+	require.NoError(r.t, r.cmd.Process.Kill())
+	for range r.lines {
+		continue
+	}
+	return held
+}
+
+// Wherever a receiver's process is killed, the kernel has nothing of it any more, and the next one starts.
+func TestKernelKilled(t *testing.T) {
+	dir, token := numberedProbe(t)
+	network, c := kernel.NewNetwork(t), kernel.NewCgroup(t)
+	config := fmt.Sprintf(`
+collection_interval: 100ms
+probes:
+  cpu:
+  process: { events: { ebpf.process.exec: { filter: { cgroups: [%q] } }, ebpf.process.exit: { enabled: false } } }
+  flow: { interfaces: [lo] }
+  numbered: { path: %q, token: %d }
+`, c.Path, dir, token)
+	// until kills a process that is starting once it holds enough.
+	until := func(enough func(kernel.Objects) bool) func(*receiving) {
+		return func(r *receiving) {
+			require.Eventually(t, func() bool { return enough(kernel.HeldBy(t, r.cmd.Process.Pid)) }, patience, 100*time.Microsecond)
+		}
+	}
+	phases := []struct {
+		name string
+		at   func(*receiving)
+	}{
+		{"before it begins", func(*receiving) {}},
+		{"it makes maps", until(func(o kernel.Objects) bool { return len(o.Maps) > 0 })},
+		{"it loads programs", until(func(o kernel.Objects) bool { return len(o.Programs) > 3 })},
+		{"it attaches", until(func(o kernel.Objects) bool { return len(o.Links) > 1 })},
+		{"it opens packet sockets", until(func(o kernel.Objects) bool { return len(o.Links) > 3 && o.Descriptors["socket"] > 0 })},
+		{"attached", func(r *receiving) { r.await("attached") }},
+		{"delivering", func(r *receiving) {
+			r.await("attached")
+			require.NoError(t, c.Command("/bin/true").Run())
+			r.await("delivering")
+		}},
+		{"ending", func(r *receiving) {
+			r.await("attached")
+			require.NoError(t, c.Command("/bin/true").Run())
+			r.await("delivering")
+			_, err := io.WriteString(r.stdin, "\n")
+			require.NoError(t, err)
+			r.await("ending")
+		}},
+	}
+	packets := func() (sockets int) {
+		network.Do(func() {
+			b, err := os.ReadFile("/proc/thread-self/net/packet")
+			require.NoError(t, err)
+			sockets = strings.Count(string(b), "\n") - 1
+		})
+		return sockets
+	}
+	pinned := entries(t, "/sys/fs/bpf")
+	for _, phase := range phases {
+		t.Run(phase.name, func(t *testing.T) {
+			for range size(1, 1, 20) {
+				r := startReceiving(t, network, config)
+				phase.at(r)
+				held := r.kill()
+				t.Logf("it held %d programs, %d maps, %d links, %d sockets", len(held.Programs), len(held.Maps), len(held.Links), held.Descriptors["socket"])
+				held.RequireGone(t)
+				assert.Zero(t, packets(), "packet sockets")
+				assert.Equal(t, pinned, entries(t, "/sys/fs/bpf"), "pinned objects")
+			}
+		})
+	}
+	r := startReceiving(t, network, config)
+	r.await("attached")
+	require.NoError(t, c.Command("/bin/true").Run())
+	r.await("delivering")
+	r.kill().RequireGone(t)
+}
+
+// entries are those of a directory, which may not be there.
+func entries(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	list, err := os.ReadDir(dir)
+	if !errors.Is(err, os.ErrNotExist) {
+		require.NoError(t, err)
+	}
+	for _, e := range list {
+		names = append(names, e.Name())
+	}
+	return names
+}

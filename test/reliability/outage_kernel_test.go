@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package reliability_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// outageConfig is a Collector's. A "%%d" is left for the port of its telemetry.
+func outageConfig(b *backend, dir string, token uint32, processors, queue, extensions string) string {
+	list := ""
+	if processors != "" {
+		list = "processors: [memory_limiter], "
+	}
+	names := ""
+	if extensions != "" {
+		names = "  extensions: [file_storage]\n"
+	}
+	return fmt.Sprintf(`
+receivers:
+  ebpf:
+    collection_interval: 250ms
+    cgroup_hierarchy: v2
+    temporality: delta
+    probes:
+      numbered: { required: true, path: %q, token: %d, burst: %d, max_series: 1000 }
+processors:
+%s
+exporters:
+  otlp_http:
+    endpoint: http://127.0.0.1:%d
+    compression: none
+    retry_on_failure: { initial_interval: 100ms, max_interval: 500ms, max_elapsed_time: 0 }
+    # One at a time, so that the order is that of the events.
+    sending_queue: { num_consumers: 1, %s }
+extensions:
+%s
+service:
+%s  telemetry:
+    metrics:
+      readers: [{ pull: { exporter: { prometheus: { host: 127.0.0.1, port: %%d } } } }]
+  pipelines:
+    logs: { receivers: [ebpf], %sexporters: [otlp_http] }
+    metrics: { receivers: [ebpf], %sexporters: [otlp_http] }
+`, dir, token, burst, processors, b.port, queue, extensions, names, list, list)
+}
+
+// settle waits until all that was produced became something, and all that was delivered is there.
+func (b *backend) settle(c *collector) map[string]account {
+	b.t.Helper()
+	var all map[string]account
+	require.EventuallyWithT(b.t, func(t *assert.CollectT) {
+		all = c.accounts("numbered")
+		require.NotEmpty(t, all)
+		for event, a := range all {
+			assert.Equal(t, a["produced"], a["submitted"]+a["dropped"]+a["filtered"]+a["limited"], "%s in the kernel: %v", event, a)
+			assert.Equal(t, a["submitted"], a["delivered"]+a["refused"], "%s in the Collector: %v", event, a)
+			assert.Equal(t, a["delivered"], b.arrived(event), "%s at the backend", event)
+		}
+	}, patience, 10*poll)
+	return all
+}
+
+// requireAll holds what arrived, and what is accounted for, to what there was.
+func (b *backend) requireAll(all map[string]account, made int64) (lost int64) {
+	b.t.Helper()
+	assert.Empty(b.t, b.wrong, "an event came twice, or out of order")
+	for _, event := range []string{plain, limited, filtered} {
+		a := all[event]
+		assert.Equal(b.t, made, a["produced"], event)
+		assert.Equal(b.t, made-b.arrived(event), a["dropped"]+a["refused"], "%s: missing, %v", event, a)
+		assert.Equal(b.t, a["dropped"], b.told[event]["dropped"], "%s: told of", event)
+		lost += a["dropped"] + a["refused"]
+	}
+	return lost
+}
+
+// The backend goes away and comes back. With a queue on a disk, nothing is lost at a rate that the machine can take.
+func TestKernelOutage(t *testing.T) {
+	needCollector(t)
+	dir, token := numberedProbe(t)
+	b := newBackend(t)
+	b.up()
+	// Ten bursts a second are 6,000 events.
+	const pace = 100 * time.Millisecond
+	event, key := newGenerator(t, nil, token, events, 0, pace), newGenerator(t, nil, token, keys, 1, pace)
+	c := startCollector(t, outageConfig(b, dir, token, "", "queue_size: 100000, storage: file_storage",
+		fmt.Sprintf("  file_storage: { directory: %q }", t.TempDir())))
+	both := func(n int) {
+		done := make(chan struct{})
+		go func() { defer close(done); key.run(n) }()
+		event.run(n)
+		<-done
+	}
+	both(10)
+	b.settle(c)
+	b.down()
+	begin := time.Now()
+	both(size(10, 30, 600))
+	away := time.Since(begin)
+	before := b.total()
+	assert.Less(t, before, 3*burst*event.made.Load())
+	b.up()
+	b.settle(c)
+	both(10)
+	all := b.settle(c)
+	peak := status(t, c.cmd.Process.Pid, "VmHWM")
+	c.stop()
+	assert.Zero(t, b.requireAll(all, burst*event.made.Load()), "lost")
+	assert.Equal(t, burst*key.made.Load(), b.counted(), "growths")
+	t.Logf("away for %.1f s: %d events and %d keys, of which %d events came after it; none lost; the Collector had %.1f MiB at most",
+		away.Seconds(), 3*burst*event.made.Load(), burst*key.made.Load(), b.total()-before, float64(peak)/MiB)
+}
+
+// A backend that is away, a queue in memory, and a storm: the limiter refuses, the kernel's ring fills, and what it has no room for is counted. When the
+// backend is back, the rest arrives.
+func TestKernelMemoryLimiter(t *testing.T) {
+	needCollector(t)
+	const limit = 160
+	dir, token := numberedProbe(t)
+	b := newBackend(t)
+	b.up()
+	event, key := newGenerator(t, nil, token, events, 0, 0), newGenerator(t, nil, token, keys, 1, 0)
+	c := startCollector(t, outageConfig(b, dir, token,
+		fmt.Sprintf("  memory_limiter: { check_interval: 100ms, limit_mib: %d, spike_limit_mib: 40 }", limit), "queue_size: 1000000", ""))
+	event.run(10)
+	key.run(10)
+	b.settle(c)
+	b.down()
+	require.Eventually(t, func() bool {
+		event.run(100)
+		key.run(1)
+		return c.logged("Refusing data") && c.accounts("numbered")[plain]["dropped"] > 0
+	}, patience, time.Millisecond)
+	refusing := time.Now()
+	// Longer than a payload is offered, in the full size: then it is counted as refused.
+	for time.Since(refusing) < time.Duration(size(1, 2, 45))*time.Second {
+		event.run(1)
+		key.run(1)
+		time.Sleep(poll)
+	}
+	b.up()
+	b.settle(c)
+	event.run(10)
+	key.run(10)
+	all := b.settle(c)
+	peak := status(t, c.cmd.Process.Pid, "VmHWM")
+	c.stop()
+	lost := b.requireAll(all, burst*event.made.Load())
+	assert.Positive(t, lost)
+	assert.Equal(t, burst*key.made.Load(), b.counted(), "growths")
+	assert.Less(t, peak, 3*limit*MiB)
+	refused := all[plain]["refused"] + all[limited]["refused"] + all[filtered]["refused"]
+	t.Logf("%d events, %d arrived, %d had no room in the kernel, %d were refused for good; %d keys, all counted; the Collector had %.1f MiB at most, with a limit of %d",
+		3*burst*event.made.Load(), b.total(), lost-refused, refused, burst*key.made.Load(), float64(peak)/MiB, limit)
+	for _, line := range c.log() {
+		if strings.Contains(line, "panic") {
+			assert.Fail(t, line)
+		}
+	}
+}

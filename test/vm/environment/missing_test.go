@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package environment_test
+
+import (
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+func TestKernelWithoutBTF(t *testing.T) {
+	need(t, "no-btf")
+	r := start(t, probesByDefault)
+	requireNothing(t, r, "BTF", "/sys/kernel/btf/vmlinux", "CONFIG_DEBUG_INFO_BTF")
+}
+
+// Only the classic tracepoints of system calls need tracefs: what has none goes on.
+func TestKernelWithoutTracefs(t *testing.T) {
+	need(t, "no-tracefs")
+	t.Run("not needed", func(t *testing.T) {
+		r := start(t, probesByDefault)
+		require.Empty(t, r.complaints())
+		pids := trues(t, 20)
+		r.stop()
+		r.requireWhole(pids)
+	})
+	t.Run("needed", func(t *testing.T) {
+		r := start(t, "probes: { cpu: , process: { metrics: { ebpf.process.exec.failures: { enabled: true } } } }")
+		complaints := r.complaints()
+		require.Len(t, complaints, 1)
+		for _, word := range []string{"process", "ebpf.process.exec.failures", "tracefs"} {
+			require.Contains(t, complaints[0], word)
+		}
+		pids := trues(t, 20)
+		r.stop()
+		r.requireWhole(pids)
+	})
+}
+
+// No program of ours writes anything, so integrity takes nothing away; confidentiality lets none read the kernel's memory.
+func TestKernelLockdown(t *testing.T) {
+	here := need(t, "lockdown-integrity", "lockdown-confidentiality")
+	mode, err := os.ReadFile("/sys/kernel/security/lockdown")
+	require.NoError(t, err)
+	_, wanted, _ := strings.Cut(here, "-")
+	require.Contains(t, string(mode), "["+wanted+"]")
+	r := start(t, probesByDefault)
+	if wanted == "integrity" {
+		require.Empty(t, r.complaints())
+		pids := trues(t, 20)
+		r.stop()
+		r.requireWhole(pids)
+		return
+	}
+	complaints := r.complaints()
+	require.NotEmpty(t, complaints)
+	for _, c := range complaints {
+		require.Contains(t, c, "lockdown=integrity")
+		require.Contains(t, c, "confidentiality")
+	}
+}
+
+// Debian's kernels have a level 3, at which perf events, and so classic tracepoints, are for some only: which, the kernel itself tells. All
+// else goes on.
+func TestKernelPerfEventParanoid(t *testing.T) {
+	need(t, "perf-event-paranoid")
+	level, err := os.ReadFile("/proc/sys/kernel/perf_event_paranoid")
+	require.NoError(t, err)
+	require.Equal(t, "3", strings.TrimSpace(string(level)))
+	require.NotZero(t, os.Geteuid())
+	r := start(t, "probes: { cpu: , process: { metrics: { ebpf.process.exec.failures: { enabled: true, attributes: [error.type] } } } }")
+	pids := trues(t, 20)
+	for range 5 {
+		require.Error(t, exec.Command("/absent").Run())
+	}
+	complaints := r.complaints()
+	r.stop()
+	r.requireWhole(pids)
+	failures := 0.0
+	for _, p := range r.Last("ebpf.process.exec.failures") {
+		if p.Attributes["error.type"] == "ENOENT" {
+			failures += p.Value
+		}
+	}
+	if mayOpenPerfEvent(t) {
+		require.Empty(t, complaints)
+		require.GreaterOrEqual(t, failures, 5.0)
+		return
+	}
+	require.Zero(t, failures)
+	require.Len(t, complaints, 1)
+	for _, word := range []string{"process", "ebpf.process.exec.failures", "perf_event_paranoid", "CAP_SYS_ADMIN"} {
+		require.Contains(t, complaints[0], word)
+	}
+}
+
+// mayOpenPerfEvent asks the kernel for an event as a classic tracepoint is attached by.
+func mayOpenPerfEvent(t *testing.T) bool {
+	t.Helper()
+	text, err := os.ReadFile("/sys/kernel/tracing/events/syscalls/sys_exit_execve/id")
+	require.NoError(t, err)
+	id, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
+	require.NoError(t, err)
+	attr := &unix.PerfEventAttr{Type: unix.PERF_TYPE_TRACEPOINT, Config: id, Size: unix.PERF_ATTR_SIZE_VER0, Sample: 1, Wakeup: 1}
+	fd, err := unix.PerfEventOpen(attr, -1, 0, -1, unix.PERF_FLAG_FD_CLOEXEC)
+	if err == nil {
+		require.NoError(t, unix.Close(fd))
+		return true
+	}
+	require.ErrorIs(t, err, os.ErrPermission)
+	return false
+}

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package environment_test
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/component/componentstatus"
+	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/confmap"
+	"go.opentelemetry.io/collector/consumer/consumertest"
+	"go.opentelemetry.io/collector/receiver"
+	"go.opentelemetry.io/collector/receiver/receivertest"
+	"go.yaml.in/yaml/v3"
+
+	ebpfreceiver "github.com/ebpfreceiver/ebpfreceiver/receiver"
+	"github.com/ebpfreceiver/ebpfreceiver/test/kernel"
+	"github.com/ebpfreceiver/ebpfreceiver/test/vm/outcome"
+)
+
+// need skips a test that is not in one of its environments, and returns the one that it is in.
+func need(t *testing.T, environments ...string) string {
+	t.Helper()
+	here := os.Getenv(outcome.EnvironmentVariable)
+	for _, e := range environments {
+		if e == here {
+			return e
+		}
+	}
+	t.Skipf("runs in the environment %s of `make test-kernels`", strings.Join(environments, " or "))
+	return ""
+}
+
+// run is a receiver that runs.
+type run struct {
+	*kernel.Run
+	t          *testing.T
+	host       *statusHost
+	components []receiver.Metrics
+	stopped    bool
+}
+
+// start runs a receiver with a configuration as it stands below "ebpf:". Its only snapshot is that of its end.
+func start(t *testing.T, config string) *run {
+	t.Helper()
+	var values map[string]any
+	require.NoError(t, yaml.Unmarshal([]byte(config), &values))
+	values["collection_interval"] = "1h"
+	factory := ebpfreceiver.NewFactory()
+	cfg := factory.CreateDefaultConfig()
+	require.NoError(t, confmap.NewFromStringMap(values).Unmarshal(cfg))
+	require.NoError(t, cfg.(interface{ Validate() error }).Validate())
+	r := &run{
+		Run: &kernel.Run{Metrics: new(consumertest.MetricsSink), Logs: new(consumertest.LogsSink)}, t: t,
+		host: &statusHost{Host: componenttest.NewNopHost()},
+	}
+	set := receivertest.NewNopSettings(factory.Type())
+	metrics, err := factory.CreateMetrics(t.Context(), set, cfg, r.Metrics)
+	require.NoError(t, err)
+	logs, err := factory.CreateLogs(t.Context(), set, cfg, r.Logs)
+	require.NoError(t, err)
+	r.components = []receiver.Metrics{metrics, logs}
+	for _, c := range r.components {
+		require.NoError(t, c.Start(t.Context(), r.host), "what is missing is no reason for the Collector not to start")
+	}
+	t.Cleanup(r.stop)
+	return r
+}
+
+// stop delivers what there is.
+func (r *run) stop() {
+	r.t.Helper()
+	if r.stopped {
+		return
+	}
+	r.stopped = true
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for _, c := range r.components {
+		require.NoError(r.t, c.Shutdown(ctx))
+	}
+}
+
+// complaints are the sentences by which the component told what is missing. Each pipeline is told the same.
+func (r *run) complaints() []string {
+	r.t.Helper()
+	r.host.mu.Lock()
+	defer r.host.mu.Unlock()
+	var lines []string
+	for _, e := range r.host.events {
+		if e.Err() == nil {
+			continue
+		}
+		require.Equal(r.t, componentstatus.StatusRecoverableError, e.Status())
+		told := strings.Split(e.Err().Error(), "\n")
+		if lines == nil {
+			lines = told
+		}
+		require.Equal(r.t, lines, told)
+	}
+	return lines
+}
+
+// events counts the records of an event by the process that they are of.
+func (r *run) events(name string) map[int64]int {
+	found := make(map[int64]int)
+	for _, ld := range r.Logs.AllLogs() {
+		for _, rl := range ld.ResourceLogs().All() {
+			for _, sl := range rl.ScopeLogs().All() {
+				for _, record := range sl.LogRecords().All() {
+					if pid, ok := record.Attributes().Get("process.pid"); ok && record.EventName() == name {
+						found[pid.Int()]++
+					}
+				}
+			}
+		}
+	}
+	return found
+}
+
+// statusHost keeps what a component reports of itself.
+type statusHost struct {
+	component.Host
+
+	mu     sync.Mutex
+	events []*componentstatus.Event
+}
+
+// Report implements [componentstatus.Reporter].
+func (h *statusHost) Report(e *componentstatus.Event) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.events = append(h.events, e)
+}
+
+// trues runs a program some times, and returns the processes that it was.
+func trues(t *testing.T, n int) []int64 {
+	t.Helper()
+	pids := make([]int64, n)
+	for i := range pids {
+		cmd := exec.Command("/bin/true")
+		require.NoError(t, cmd.Run())
+		pids[i] = int64(cmd.Process.Pid)
+	}
+	return pids
+}
+
+// requireWhole holds the data of the default probes against processes that were run.
+func (r *run) requireWhole(pids []int64) {
+	r.t.Helper()
+	for _, event := range []string{"ebpf.process.exec", "ebpf.process.exit"} {
+		found := r.events(event)
+		for _, pid := range pids {
+			require.Equal(r.t, 1, found[pid], "%s of %d", event, pid)
+		}
+	}
+	require.NotEmpty(r.t, r.Last("container.cpu.time"))
+	require.NotEmpty(r.t, r.Last("ebpf.cpu.run_queue.latency"))
+	created := 0.0
+	for _, p := range r.Last("system.process.created") {
+		created += p.Value
+	}
+	require.GreaterOrEqual(r.t, created, float64(len(pids)))
+}
+
+// probesByDefault is the configuration of what most hosts run.
+const probesByDefault = "probes: { cpu: , process: }"
+
+// requireNothing is for a receiver that can do nothing at all, and says so once.
+func requireNothing(t *testing.T, r *run, words ...string) {
+	t.Helper()
+	complaints := r.complaints()
+	require.Len(t, complaints, 1)
+	for _, word := range words {
+		require.Contains(t, complaints[0], word)
+	}
+	held := kernel.Held(t)
+	require.Empty(t, held.Programs)
+	require.Empty(t, held.Maps)
+	trues(t, 3)
+	r.stop()
+	require.Zero(t, r.Metrics.DataPointCount())
+	require.Zero(t, r.Logs.LogRecordCount())
+}

@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ebpfreceiver/ebpfreceiver/bpf"
+	"github.com/ebpfreceiver/ebpfreceiver/internal/probe"
+	"github.com/ebpfreceiver/ebpfreceiver/test/vm/outcome"
+)
+
+// capabilities that may matter, from the one that gives most to the one that gives least.
+var capabilities = []struct {
+	name   string
+	number uintptr
+}{
+	{"CAP_SYS_ADMIN", unix.CAP_SYS_ADMIN},
+	{"CAP_SYS_RESOURCE", unix.CAP_SYS_RESOURCE},
+	{"CAP_SYS_PTRACE", unix.CAP_SYS_PTRACE},
+	{"CAP_NET_ADMIN", unix.CAP_NET_ADMIN},
+	{"CAP_DAC_READ_SEARCH", unix.CAP_DAC_READ_SEARCH},
+	{"CAP_NET_RAW", unix.CAP_NET_RAW},
+	{"CAP_PERFMON", unix.CAP_PERFMON},
+	{"CAP_BPF", unix.CAP_BPF},
+}
+
+// tryTimeout is what one try may take.
+const tryTimeout = time.Minute
+
+// tryCommand makes the program observe the configuration that is its argument, in JSON.
+const tryCommand = "try"
+
+func try(config string) error {
+	var values map[string]any
+	if err := json.Unmarshal([]byte(config), &values); err != nil {
+		return err
+	}
+	o, err := observe(values)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(o)
+}
+
+// tryWith observes a configuration in a process of the user nobody, with just these capabilities.
+func tryWith(set []string, config map[string]any) (o observation, err error) {
+	b, err := json.Marshal(config)
+	if err != nil {
+		return o, err
+	}
+	attr := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	for _, c := range capabilities {
+		if slices.Contains(set, c.name) {
+			attr.AmbientCaps = append(attr.AmbientCaps, c.number)
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), tryTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", tryCommand, string(b))
+	cmd.Dir, cmd.SysProcAttr = "/", attr
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGQUIT) } // which tells what it was doing
+	var out, complaint bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &complaint
+	if err := cmd.Run(); err != nil {
+		return o, fmt.Errorf("with %s: %w: %s", strings.Join(set, " "), err, complaint.String())
+	}
+	return o, json.Unmarshal(out.Bytes(), &o)
+}
+
+// permitted are the capabilities that this process can give.
+func permitted() ([]string, error) {
+	var header unix.CapUserHeader
+	var data [2]unix.CapUserData
+	header.Version = unix.LINUX_CAPABILITY_VERSION_3
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, c := range capabilities {
+		if data[c.number/32].Permitted&(1<<(c.number%32)) != 0 {
+			names = append(names, c.name)
+		}
+	}
+	return names, nil
+}
+
+// privileges finds the smallest set of capabilities for each probe, as it is by default and with all that it has; and tries what is
+// lost when one of all those is missing.
+func privileges(tell func(outcome.Line)) error {
+	specs, err := probe.Builtin(bpf.Probes)
+	if err != nil {
+		return err
+	}
+	all, err := permitted()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	needs := make(map[string][]string)
+	for _, name := range slices.Sorted(maps.Keys(specs)) {
+		for what, config := range map[string]map[string]any{outcome.Defaults: nil, outcome.Everything: allOf(specs[name])} {
+			p, err := smallest(all, alone(name, config))
+			if err != nil {
+				errs = append(errs, fmt.Errorf("privileges of %s: %w", name, err))
+				continue
+			}
+			p.Probe, p.What = name, what
+			needs[name] = append(needs[name], p.Capabilities...)
+			tell(outcome.Line{Privileges: p})
+		}
+	}
+	return errors.Join(append(errs, oneMissing(specs, needs))...)
+}
+
+// alone is a receiver's configuration with one probe. One that sees packets sees those of the loopback.
+func alone(name string, config map[string]any) map[string]any {
+	return map[string]any{"collection_interval": "1h", "probes": map[string]any{name: withInterface(name, config)}}
+}
+
+func withInterface(name string, config map[string]any) map[string]any {
+	with := map[string]any{"interfaces": []any{"lo"}}
+	maps.Copy(with, config)
+	if _, err := configuration(map[string]any{"probes": map[string]any{name: with}}); err != nil {
+		return config // it sees none
+	}
+	return with
+}
+
+// allOf enables all that a probe has.
+func allOf(spec *probe.Spec) map[string]any {
+	metrics, events := make(map[string]any), make(map[string]any)
+	on := map[string]any{"enabled": true}
+	for name := range spec.Metrics {
+		metrics[name] = on
+	}
+	for name := range spec.Events {
+		events[name] = on
+	}
+	return map[string]any{"metrics": metrics, "events": events}
+}
+
+// smallest searches. A set is enough when nothing is missed with it, in words or in data, that there is with all.
+func smallest(all []string, config map[string]any) (*outcome.Privileges, error) {
+	whole, err := tryWith(all, config)
+	if err != nil {
+		return nil, err
+	}
+	if len(whole.Complaints) > 0 {
+		return &outcome.Privileges{Never: whole.Complaints}, nil
+	}
+	if len(whole.Data) == 0 {
+		return nil, errors.New("with all capabilities no data arrived")
+	}
+	enough := func(set []string) (bool, observation, error) {
+		o, err := tryWith(set, config)
+		return len(o.Complaints) == 0 && contains(o.Data, whole.Data), o, err
+	}
+	set, err := asTold(all, enough)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		p := &outcome.Privileges{Capabilities: set, Without: make(map[string]string)}
+		for _, name := range p.Capabilities {
+			less := without(set, name)
+			ok, o, err := enough(less)
+			if err != nil {
+				return nil, err
+			}
+			if ok {
+				set = less
+				continue
+			}
+			p.Without[name] = strings.Join(o.Complaints, "; ")
+			if len(o.Complaints) != 1 || !strings.Contains(o.Complaints[0], name) {
+				return nil, fmt.Errorf("without %s, it does not say so in one sentence: %q", name, o.Complaints)
+			}
+		}
+		if len(set) == len(p.Capabilities) {
+			return p, nil // each is needed
+		}
+	}
+}
+
+// asTold begins with no capability and grants what the receiver says is missing, until nothing is; where that leads to nothing, all.
+func asTold(all []string, enough func([]string) (bool, observation, error)) ([]string, error) {
+	var set []string
+	for {
+		ok, o, err := enough(set)
+		if ok || err != nil {
+			return set, err
+		}
+		told := strings.ReplaceAll(strings.Join(o.Complaints, " "), "(or CAP_SYS_ADMIN)", "")
+		more := slices.DeleteFunc(slices.Clone(all), func(name string) bool { return !slices.Contains(set, name) && !strings.Contains(told, name) })
+		if len(more) == len(set) {
+			return all, nil
+		}
+		set = more
+	}
+}
+
+func without(set []string, name string) []string {
+	return slices.DeleteFunc(slices.Clone(set), func(s string) bool { return s == name })
+}
+
+// contains tells whether all of some are there.
+func contains(all, some []string) bool {
+	return !slices.ContainsFunc(some, func(s string) bool { return !slices.Contains(all, s) })
+}
+
+// oneMissing takes one capability after another away from a receiver with all probes: those that do not need it must not notice.
+func oneMissing(specs map[string]*probe.Spec, needs map[string][]string) error {
+	probes := make(map[string]any)
+	union := make(map[string]bool)
+	for name, spec := range specs {
+		probes[name] = withInterface(name, allOf(spec))
+		for _, c := range needs[name] {
+			union[c] = true
+		}
+	}
+	config := map[string]any{"collection_interval": "1h", "probes": probes}
+	all := slices.Sorted(maps.Keys(union))
+	whole, err := tryWith(all, config)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, missing := range all {
+		o, err := tryWith(without(all, missing), config)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		for name, spec := range specs {
+			if slices.Contains(needs[name], missing) {
+				continue
+			}
+			for _, data := range whole.Data {
+				_, metric := spec.Metrics[data]
+				_, event := spec.Events[data]
+				if (metric || event) && !slices.Contains(o.Data, data) {
+					errs = append(errs, fmt.Errorf("%s needs no %s, and without it %s does not arrive: %q", name, missing, data, o.Complaints))
+				}
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
