@@ -4,6 +4,7 @@ package ebpfreceiver
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,6 +32,7 @@ type owners struct {
 // owner is the innermost cgroup that all processes of a namespace lie in; 0 for none but the root.
 type owner struct {
 	cgroup uint64
+	pids   []int // by whom it was found
 	until  time.Time
 }
 
@@ -49,19 +51,20 @@ func (o *owners) of(f *packet.Follower, address netip.Addr) uint64 {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	now := o.now()
-	before := o.known[namespace]
-	if now.Before(before.until) {
+	now, pids := o.now(), f.Pids(namespace)
+	before, same := o.known[namespace], false
+	// The kernel gives the numbers of namespaces to new ones at once: other processes may be another container's.
+	if same = slices.Equal(pids, before.pids); same && now.Before(before.until) {
 		return before.cgroup
 	}
-	found := o.find(f.Pids(namespace))
-	if found == 0 {
-		found = before.cgroup // its processes have ended since: it is still what it was
+	found := o.find(pids)
+	if found == 0 && same {
+		found = before.cgroup // they have ended since: it is still what it was
 	}
 	if len(o.known) >= maxOwners {
 		clear(o.known)
 	}
-	o.known[namespace] = owner{found, now.Add(ownerTTL)}
+	o.known[namespace] = owner{found, pids, now.Add(ownerTTL)}
 	return found
 }
 

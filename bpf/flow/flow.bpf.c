@@ -184,9 +184,9 @@ static __always_inline void count_broken(const struct packet *p)
 	if (!b)
 		return;
 	if (p->truncated)
-		__sync_fetch_and_add(&b->truncated, 1);
+		__sync_fetch_and_add(&b->truncated, sampling);
 	else
-		__sync_fetch_and_add(&b->malformed, 1);
+		__sync_fetch_and_add(&b->malformed, sampling);
 }
 
 /*
@@ -371,14 +371,23 @@ static __always_inline int count_plain(struct __sk_buff *skb)
 static __noinline int count_any(struct __sk_buff *skb)
 {
 	bool transmit = skb->pkt_type == PACKET_OUTGOING;
-	u64 packets = packet_segments(skb);
+	u64 packets;
+	u32 headers;
 	__be16 server, source_port, destination_port;
 	struct flow_key key;
 	struct packet p;
 	u64 bytes;
 
 	packet_any(skb, &p);
-	bytes = packet_bytes(skb, transmit) + packet_headers(skb, transmit, p.transport + p.transport_header);
+	headers = p.transport + p.transport_header;
+	if (skb->gso_size && packet_encapsulated(&p)) {
+		u32 inner = packet_inner_headers(skb, &p);
+
+		if (inner)
+			headers = inner;
+	}
+	packets = packet_segments(skb, headers);
+	bytes = packet_bytes(skb, transmit) + packet_headers(skb, transmit, headers);
 	if (p.truncated || p.malformed)
 		count_broken(&p);
 	if (tunnels && packet_tunnelled(&p))
@@ -459,7 +468,7 @@ int tell_flows(struct bpf_iter__bpf_map_elem *ctx)
 {
 	const struct live_key *key_in = ctx->key;
 	struct live_flow *flow = ctx->value;
-	u64 now, first, bytes, packets;
+	u64 now, first, last, quiet, bytes, packets;
 	struct live_key key;
 	u8 end;
 
@@ -480,29 +489,31 @@ int tell_flows(struct bpf_iter__bpf_map_elem *ctx)
 	}
 	if (bpf_ringbuf_query(&events, BPF_RB_RING_SIZE) < bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) + ROOM)
 		return 1;
-	now = bpf_ktime_get_boot_ns();
 	bytes = flow->bytes;
 	packets = flow->packets;
 	first = flow->told ? flow->told : flow->first;
-	if (flow->flags & TCP_RST && now - flow->last > QUIET)
+	last = *(const volatile u64 *)&flow->last;
+	now = bpf_ktime_get_boot_ns();
+	/* Another CPU may just have seen a packet, later than now by its own reading of the clock. */
+	quiet = now > last ? now - last : 0;
+	if (flow->flags & TCP_RST && quiet > QUIET)
 		end = END_RST;
-	else if (flow->flags & TCP_FIN && now - flow->last > QUIET)
+	else if (flow->flags & TCP_FIN && quiet > QUIET)
 		end = END_FIN;
-	else if (now - flow->last > idle_timeout)
+	else if (quiet > idle_timeout)
 		end = END_IDLE;
-	else if (now - first > active_timeout)
+	else if (now > first && now - first > active_timeout)
 		end = END_ACTIVE;
 	else
 		return 0;
 	__builtin_memcpy(&key, key_in, sizeof(key));
 	if (bytes != flow->told_bytes)
 		tell(&key, flow, first, bytes, packets, end);
-	if (end != END_ACTIVE) {
-		bpf_map_delete_elem(&live, &key);
-		return 0;
-	}
+	/* Also of a flow that goes: if it can not be deleted now, it is not told of twice. */
 	flow->told_bytes = bytes;
 	flow->told_packets = packets;
 	flow->told = now;
+	if (end != END_ACTIVE)
+		bpf_map_delete_elem(&live, &key);
 	return 0;
 }

@@ -52,7 +52,7 @@ static __always_inline struct address address_named(const struct address *addres
 
 		__builtin_memcpy(key.address, address, sizeof(key.address));
 		name = bpf_map_lookup_elem(&cidrs, &key);
-		if (name)
+		if (name && (name->halves[0] | name->halves[1]))
 			return *name;
 	}
 	return *address;

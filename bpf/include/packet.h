@@ -51,10 +51,13 @@ __attribute__((noinline)) int packet_matches(struct __sk_buff *skb)
 
 enum protocol {
 	PROTOCOL_HOP_BY_HOP = 0,
+	PROTOCOL_IPV4 = 4,
 	PROTOCOL_TCP = 6,
 	PROTOCOL_UDP = 17,
+	PROTOCOL_IPV6 = 41,
 	PROTOCOL_ROUTING = 43,
 	PROTOCOL_FRAGMENT = 44,
+	PROTOCOL_GRE = 47,
 	PROTOCOL_AUTHENTICATION = 51,
 	PROTOCOL_DESTINATION = 60,
 	PROTOCOL_SCTP = 132,
@@ -429,19 +432,89 @@ static __always_inline bool packet_tunnelled(const struct packet *p)
 	       (p->destination_port == bpf_htons(VXLAN_PORT) || p->destination_port == bpf_htons(GENEVE_PORT));
 }
 
-/* The packets on the wire that a large one becomes or came from. */
-static __always_inline u32 packet_segments(struct __sk_buff *skb)
+/*
+ * The length of all headers of a large packet that is in a tunnel, up to the
+ * payload inside: each segment has them. 0 where that can not be read.
+ */
+static __noinline int packet_inner_headers(struct __sk_buff *skb, const struct packet *p)
+{
+	u32 offset = p->transport;
+	u16 type = ETHERTYPE_IPV4;
+	u8 h[8] __attribute__((aligned(8)));
+
+	switch (p->protocol) {
+	case PROTOCOL_IPV4:
+		break;
+	case PROTOCOL_IPV6:
+		type = ETHERTYPE_IPV6;
+		break;
+	case PROTOCOL_GRE:
+		if (bpf_skb_load_bytes(skb, offset, h, 4))
+			return 0;
+		type = h[2] << 8 | h[3];
+		/* A checksum, a key and a sequence number, each where its bit is set. */
+		offset += 4 + ((h[0] >> 7 & 1) + (h[0] >> 5 & 1) + (h[0] >> 4 & 1)) * 4;
+		break;
+	case PROTOCOL_UDP:
+		offset += 8;
+		if (bpf_skb_load_bytes(skb, offset, h, 8))
+			return 0;
+		type = ETHERTYPE_BRIDGING;
+		if (p->destination_port == bpf_htons(GENEVE_PORT)) {
+			type = h[2] << 8 | h[3];
+			offset += (h[0] & 0x3f) * 4;
+		}
+		offset += 8;
+		break;
+	default:
+		return 0;
+	}
+	if (type == ETHERTYPE_BRIDGING) {
+		if (bpf_skb_load_bytes(skb, offset + ETHERNET_HEADER - 2, h, 2))
+			return 0;
+		type = h[0] << 8 | h[1];
+		offset += ETHERNET_HEADER;
+	}
+	if (type == ETHERTYPE_IPV4) {
+		if (bpf_skb_load_bytes(skb, offset, h, 1) || bpf_skb_load_bytes(skb, offset + 9, h + 1, 1))
+			return 0;
+		offset += (h[0] & 15) << 2;
+	} else if (type == ETHERTYPE_IPV6) {
+		if (bpf_skb_load_bytes(skb, offset + 6, h + 1, 1))
+			return 0;
+		offset += sizeof(struct ipv6_header);
+	} else {
+		return 0;
+	}
+	if (h[1] == PROTOCOL_UDP)
+		return offset + 8;
+	if (h[1] != PROTOCOL_TCP || bpf_skb_load_bytes(skb, offset + 12, h, 1))
+		return 0;
+	return offset + (h[0] >> 4 << 2);
+}
+
+static __always_inline bool packet_encapsulated(const struct packet *p)
+{
+	return packet_tunnelled(p) || p->protocol == PROTOCOL_GRE || p->protocol == PROTOCOL_IPV4 || p->protocol == PROTOCOL_IPV6;
+}
+
+/*
+ * The packets on the wire that a large one becomes or came from; headers are
+ * those that each of them has of its own.
+ */
+static __always_inline u32 packet_segments(struct __sk_buff *skb, u32 headers)
 {
 	u32 segments = skb->gso_segs;
-	u32 size;
+	u32 size, length;
 
 	if (segments)
 		return segments;
 	size = skb->gso_size;
-	if (!size)
+	length = skb->len;
+	if (!size || length <= headers)
 		return 1;
 	/* From a virtual machine's or a program's packet socket: nobody has counted them yet. */
-	return (skb->len + size - 1) / size;
+	return (length - headers + size - 1) / size;
 }
 
 /* Bytes as the interface's own counters have them, but for the headers of further segments. */
@@ -470,7 +543,7 @@ static __always_inline u64 packet_headers(struct __sk_buff *skb, bool transmit, 
 	u32 segments = skb->gso_segs;
 
 	if (segments > 1 && (transmit ? attachment.wire_transmit : attachment.wire_receive))
-		return (u64)(segments - 1) * headers;
+		return (segments - 1) * (headers + (s64)(transmit ? attachment.transmit : attachment.receive));
 	return 0;
 }
 

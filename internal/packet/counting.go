@@ -81,12 +81,15 @@ func (n *namespace) counting(l *link) Counting {
 			c.Receive, c.WireReceive = -header, true
 		}
 	case "bond":
-		// bond_get_stats: the sum of its members'.
-		for _, member := range n.links {
-			if member.master == l.index && member.kind == "" {
-				hardware(&c, member.driver)
-				break
+		// bond_get_stats: the sum of its members'. Where they differ, the first is taken for all.
+		first := 0
+		for index, member := range n.links {
+			if member.master == l.index && member.kind == "" && (first == 0 || index < first) {
+				first = index
 			}
+		}
+		if first > 0 {
+			hardware(&c, n.links[first].driver)
 		}
 	}
 	return c

@@ -110,6 +110,7 @@ func (f *Follower) add(n *namespace) error {
 	}
 	f.namespaces[n.inode] = n
 	f.mu.Lock()
+	f.owners.begin(n.inode)
 	f.followed = len(f.namespaces)
 	if n.host {
 		f.owners.host = n.inode
@@ -317,7 +318,17 @@ func (f *Follower) attach(n *namespace, a *attachment) (fd int, err error) {
 	case program == nil:
 		return a.fd, errors.New("there is no program for it")
 	case a.fd >= 0:
-		return a.fd, setProgram(a.fd, program.FD())
+		err = setProgram(a.fd, program.FD())
+		if !errors.Is(err, unix.ENOMEM) {
+			return a.fd, err
+		}
+		// Until one has taken the other's place, a socket is charged for both (net.core.optmem_max, 20 KiB before Linux 6.7). A socket
+		// of its own has room for it. What passes in between is not counted.
+		f.mu.Lock()
+		a.count()
+		_ = unix.Close(a.fd)
+		a.fd = -1
+		f.mu.Unlock()
 	}
 	fd = -1
 	err = within(n.fd, n.inode, func() (err error) {
@@ -335,15 +346,25 @@ func (f *Follower) detach(key Key) {
 	}
 	f.mu.Lock()
 	a.count()
-	if a.fd >= 0 {
-		_ = unix.Close(a.fd)
-	}
 	f.released.Passed += a.Passed
 	f.released.Dropped += a.Dropped
 	delete(f.attached, key)
 	f.names.leave(key, time.Now())
 	f.mu.Unlock()
+	f.release(a.fd)
 	if f.opts.Detach != nil {
 		f.opts.Detach(a.Interface)
 	}
+}
+
+// release closes a socket. The kernel takes an RCU grace period for each, some 20 ms, which those that are closed at a time share.
+func (f *Follower) release(fd int) {
+	if fd < 0 {
+		return
+	}
+	f.releasing <- struct{}{}
+	f.releases.Go(func() {
+		_ = unix.Close(fd)
+		<-f.releasing
+	})
 }

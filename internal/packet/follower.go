@@ -99,7 +99,13 @@ type Follower struct {
 	next       time.Time
 	looked     time.Time
 	cost       time.Duration
+
+	releases  sync.WaitGroup // sockets that are being closed
+	releasing chan struct{}  // as many at a time as it has room for
 }
+
+// releasesMax bounds how many sockets are closed at a time: each takes a thread.
+const releasesMax = 64
 
 // attachment is a selected interface; fd is -1 when it is not attached.
 type attachment struct {
@@ -146,6 +152,7 @@ func Follow(ctx context.Context, opts Options) (*Follower, error) {
 		polled:     make(map[int32]func()),
 		refused:    make(map[uint32]time.Time),
 		buffer:     make([]byte, 64<<10),
+		releasing:  make(chan struct{}, releasesMax),
 	}
 	// Before the goroutine starts: the namespace is that of the caller's thread.
 	host, err := f.openHost()

@@ -55,6 +55,18 @@ func (m *memory[K, V]) leave(key K, now time.Time) {
 	m.expire(now)
 }
 
+// drop forgets a key.
+func (m *memory[K, V]) drop(key K) {
+	e := m.entries[key]
+	if e == nil {
+		return
+	}
+	if e.element != nil {
+		m.gone.Remove(e.element)
+	}
+	delete(m.entries, key)
+}
+
 func (m *memory[K, V]) expire(now time.Time) {
 	for front := m.gone.Front(); front != nil; front = m.gone.Front() {
 		e := front.Value.(*remembered[K, V])

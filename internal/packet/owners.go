@@ -82,6 +82,18 @@ func (o *owners) setPids(found map[uint32][]int, now time.Time) {
 	}
 }
 
+// begin forgets what a namespace had that is gone, since a new one has its number: the kernel uses them again at once.
+func (o *owners) begin(namespace uint32) {
+	for ip, e := range o.past.entries {
+		if e.value == namespace {
+			o.past.drop(ip)
+		}
+	}
+	if e := o.pids.entries[namespace]; e != nil && e.element != nil {
+		o.pids.drop(namespace)
+	}
+}
+
 func (o *owners) expire(now time.Time) {
 	o.past.expire(now)
 	o.pids.expire(now)

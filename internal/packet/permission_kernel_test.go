@@ -5,8 +5,10 @@
 package packet
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -74,9 +76,10 @@ func TestWithoutOthers(t *testing.T) {
 	require.Len(t, list, 1)
 	assert.NoError(t, list[0].Err)
 	assert.Equal(t, "lo", list[0].Name)
-	limits := r.Limits()
-	require.Len(t, limits, 1)
-	assert.ErrorContains(t, limits[0], "not permitted to look at the network namespaces of all processes without CAP_SYS_PTRACE; grant with")
+	said := fmt.Sprint(r.Limits())
+	assert.Equal(t, 1, strings.Count(said, "not permitted to look at the network namespaces of all processes without CAP_SYS_PTRACE; grant with"))
+	// Somebody of the same user may be in another namespace, which can be seen then, and not be entered.
+	assert.LessOrEqual(t, strings.Count(said, "not permitted"), 2)
 	require.NoError(t, r.Refresh(t.Context()))
-	assert.Len(t, r.Limits(), 1)
+	assert.Equal(t, 1, strings.Count(fmt.Sprint(r.Limits()), "CAP_SYS_PTRACE; grant with"))
 }

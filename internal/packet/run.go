@@ -226,6 +226,7 @@ func (f *Follower) end() {
 	for _, n := range f.namespaces {
 		f.remove(n, now)
 	}
+	f.releases.Wait()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.closing = true

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/cilium/ebpf"
 )
@@ -29,19 +30,28 @@ func standIn(number int) netip.Addr {
 	return netip.AddrFrom16(a)
 }
 
-// stood are the ranges with a name of the user's, and the one from which stand-ins are: a forged packet must not pass for them.
+// mapped is where IPv4 addresses lie among those of IPv6.
+var mapped = netip.MustParsePrefix("::ffff:0:0/96")
+
+// stood are the ranges with a name of the user's, and two more: the one from which stand-ins are, since a forged packet must not
+// pass for them, and IPv4's, without a name, where it lies in a range of IPv6 that has one.
 func stood(list []CIDR) []CIDR {
 	if len(list) == 0 {
 		return nil
 	}
-	return append(list[:len(list):len(list)], CIDR{Prefix: standIns, Name: standIns.String()})
+	all := append(list[:len(list):len(list)], CIDR{Prefix: standIns, Name: standIns.String()})
+	if slices.ContainsFunc(list, func(c CIDR) bool { return c.Prefix.Addr().Is6() && c.Prefix.Overlaps(mapped) }) &&
+		!slices.ContainsFunc(list, func(c CIDR) bool { return c.Prefix.Addr().Is4() && c.Prefix.Bits() == 0 }) {
+		all = append(all, CIDR{Prefix: mapped})
+	}
+	return all
 }
 
 // numbered are the numbers of the distinct names in the order of the list.
 func numbered(list []CIDR) map[string]int {
 	numbers := make(map[string]int)
 	for _, c := range list {
-		if _, ok := numbers[c.Name]; !ok {
+		if _, ok := numbers[c.Name]; !ok && c.Name != "" {
 			numbers[c.Name] = len(numbers)
 		}
 	}
@@ -79,7 +89,11 @@ func (l *loader) fillCIDRs(name string, m *ebpf.Map) error {
 			address := c.Prefix.Addr().As16()
 			binary.NativeEndian.PutUint32(key[:], uint32(bits))
 			copy(key[4:], address[:])
-			if err := m.Put(key, standIn(numbers[c.Name]).As16()); err != nil {
+			var value [cidrValueSize]byte
+			if c.Name != "" {
+				value = standIn(numbers[c.Name]).As16()
+			}
+			if err := m.Put(key, value); err != nil {
 				return fmt.Errorf("fill map %s with %s: %w", name, c.Prefix, err)
 			}
 		}

@@ -22,8 +22,11 @@ const attachmentSize = 12
 // attachment is a struct attachment: what a socket filter knows of the interface that it is attached to.
 type attachment [attachmentSize]byte
 
-func attachmentOf(i packet.Interface) (a attachment) {
-	binary.NativeEndian.PutUint32(a[0:], i.Namespace)
+// The namespace is a part of it only where it makes a difference: there may be hundreds.
+func attachmentOf(i packet.Interface, namespace bool) (a attachment) {
+	if namespace {
+		binary.NativeEndian.PutUint32(a[0:], i.Namespace)
+	}
 	a[4], a[5] = byte(i.Counting.Receive), byte(i.Counting.Transmit)
 	a[6] = byte(boolean(i.Counting.Ethernet))
 	a[7] = byte(boolean(i.Counting.WireReceive))
@@ -47,16 +50,24 @@ func compileFilter(expression string) (filters [2]*filter.Program, err error) {
 // removes what the kind has no use for. They share all maps but the one that tells them of the interface.
 type instances struct {
 	load func(attachment) (*ebpf.Program, error)
+	// namespaces tells whether each network namespace has instances of its own.
+	namespaces bool
 
 	mu     sync.Mutex
 	loaded map[attachment]*ebpf.Program
+	// ended is what those cost that are unloaded.
+	ended ebpf.ProgramStats
+	// users are the interfaces that each is attached to; one without any is unloaded.
+	users map[packet.Key]attachment
 }
 
 // newInstances prepares a program for interfaces. It stays good as long as the maps do.
 func (l *loader) newInstances(name string, spec *ebpf.ProgramSpec, o *object, loaded map[string]*ebpf.Map) *instances {
 	section := o.Variables[attachmentVariable].SectionName
 	return &instances{
-		loaded: make(map[attachment]*ebpf.Program),
+		namespaces: asks(l.spec, l.settings, "ifindex"),
+		loaded:     make(map[attachment]*ebpf.Program),
+		users:      make(map[packet.Key]attachment),
 		load: func(a attachment) (*ebpf.Program, error) {
 			own := o.copy()
 			if err := own.Variables[attachmentVariable].Set(a[:]); err != nil {
@@ -102,18 +113,48 @@ var typical = attachment{6: 1}
 
 // of is the program for an interface.
 func (i *instances) of(on packet.Interface) (*ebpf.Program, error) {
-	a := attachmentOf(on)
+	a := attachmentOf(on, i.namespaces)
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if program := i.loaded[a]; program != nil {
-		return program, nil
+	program := i.loaded[a]
+	if program == nil {
+		var err error
+		if program, err = i.load(a); err != nil {
+			return nil, err
+		}
+		i.loaded[a] = program
 	}
-	program, err := i.load(a)
-	if err != nil {
-		return nil, err
-	}
-	i.loaded[a] = program
+	i.forsake(on.Key(), a)
+	i.users[on.Key()] = a
 	return program, nil
+}
+
+// gone is told of an interface that is not attached any more.
+func (i *instances) gone(on packet.Interface) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.forsake(on.Key(), attachment{})
+}
+
+// forsake takes an interface from the program that it has, unless it keeps that one. A socket holds its program itself.
+func (i *instances) forsake(on packet.Key, next attachment) {
+	a, ok := i.users[on]
+	if !ok || a == next {
+		return
+	}
+	delete(i.users, on)
+	for _, other := range i.users {
+		if other == a {
+			return
+		}
+	}
+	if program := i.loaded[a]; program != nil {
+		if s, err := program.Stats(); err == nil {
+			addStats(&i.ended, s)
+		}
+		_ = program.Close() // a descriptor
+		delete(i.loaded, a)
+	}
 }
 
 func (i *instances) close() error {
@@ -130,23 +171,28 @@ func (i *instances) close() error {
 	return errors.Join(errs...)
 }
 
-// stats are the sums over all programs.
+// add adds what all programs cost.
 func (i *instances) add(sum *ebpf.ProgramStats) error {
 	if i == nil {
 		return nil
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	addStats(sum, &i.ended)
 	for _, program := range i.loaded {
 		s, err := program.Stats()
 		if err != nil {
 			return err
 		}
-		sum.RunCount += s.RunCount
-		sum.Runtime += s.Runtime
-		sum.RecursionMisses += s.RecursionMisses
+		addStats(sum, s)
 	}
 	return nil
+}
+
+func addStats(sum, s *ebpf.ProgramStats) {
+	sum.RunCount += s.RunCount
+	sum.Runtime += s.Runtime
+	sum.RecursionMisses += s.RecursionMisses
 }
 
 // follow attaches a socket filter to the interfaces that there are and that come.
@@ -157,8 +203,8 @@ func (p *Probe) follow(program *loadedProgram) error {
 	}
 	follower, err := packet.Follow(context.Background(), packet.Options{
 		Include: p.Settings.Interfaces.Include, Exclude: p.Settings.Interfaces.Exclude,
-		Namespaces: namespaces, Addresses: p.asksForOwners(), Root: p.env.Root,
-		Logger: p.env.Logger, Attach: program.instances.of,
+		Namespaces: namespaces, Addresses: asks(p.Spec, p.Settings, layout.ContainerAddress), Root: p.env.Root,
+		Logger: p.env.Logger, Attach: program.instances.of, Detach: program.instances.gone,
 	})
 	if err != nil {
 		return p.refused("attach program "+program.name, err)
@@ -167,18 +213,18 @@ func (p *Probe) follow(program *loadedProgram) error {
 	return nil
 }
 
-// asksForOwners tells whether a metric or an event asks whose an address is.
-func (p *Probe) asksForOwners() bool {
-	for name := range p.Settings.Metrics {
-		for _, dimension := range p.Settings.Metrics[name].Attributes {
-			if p.Spec.Dimensions[dimension].As == layout.ContainerAddress {
+// asks tells whether an attribute of an enabled metric or event is made by a decoder.
+func asks(spec *Spec, settings Settings, decoder string) bool {
+	for _, metric := range settings.Metrics {
+		for _, dimension := range metric.Attributes {
+			if spec.Dimensions[dimension].As == decoder {
 				return true
 			}
 		}
 	}
-	for name := range p.EventIDs {
-		for _, attribute := range p.Spec.Events[name].Attributes {
-			if attribute.As == layout.ContainerAddress {
+	for name := range settings.Events {
+		for _, attribute := range spec.Events[name].Attributes {
+			if attribute.As == decoder {
 				return true
 			}
 		}

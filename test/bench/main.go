@@ -33,6 +33,7 @@ var areas = []area{
 	{"events", events},
 	{"exec", execPath},
 	{"flow", flows},
+	{"tcp", connections},
 	{"idle", idle},
 }
 

@@ -129,6 +129,10 @@ probes:
 	took, ticked := time.Since(begin), ticks.Load()-before
 	all := r.settled()
 	grown := m.grown()
+	skipped := make(map[string]int64)
+	for _, program := range []string{"process_fork", "process_exec", "process_exit"} {
+		skipped[program] = r.number("otelcol_receiver_ebpf_program_recursion_misses", func(get func(string) string) bool { return strings.HasPrefix(get("program"), program) })
+	}
 	r.stop()
 
 	truth := int64(processes) * int64(bombs)
@@ -136,7 +140,13 @@ probes:
 	for _, event := range []string{"ebpf.process.fork", "ebpf.process.exec", "ebpf.process.exit"} {
 		a := all[event]
 		passed := a["produced"] - a["filtered"]
-		assert.Equal(t, truth, passed, "%s: passed the filter", event)
+		// The kernel skips a program where another task was preempted in it, and counts that: from 7.0 on, tracepoints can be preempted.
+		missed := skipped["process_"+strings.TrimPrefix(event, "ebpf.process.")]
+		assert.LessOrEqual(t, passed, truth, "%s: passed the filter", event)
+		assert.GreaterOrEqual(t, passed, truth-missed, "%s: passed the filter, and %d missed", event, missed)
+		if missed > 0 {
+			t.Logf("%s: the kernel skipped %d runs, of which %d are ours", event, missed, truth-passed)
+		}
 		assert.Equal(t, passed, a["delivered"]+a["dropped"], "%s: %v", event, a)
 		assert.Zero(t, a["limited"]+a["refused"], event)
 		assert.Equal(t, l.arrived[event], a["delivered"], "%s: arrived", event)
@@ -146,7 +156,8 @@ probes:
 	}
 	assert.Zero(t, l.doubled, "execs twice")
 	assert.Zero(t, l.outside, "execs of nobody")
-	assert.Equal(t, truth, created, "the metric has no gaps")
+	assert.LessOrEqual(t, created, truth)
+	assert.GreaterOrEqual(t, created, truth-skipped["process_fork"], "the metric has no gaps")
 	assert.Less(t, grown, memoryLimit)
 	assert.GreaterOrEqual(t, ticked, int64(took/tick/4))
 	t.Logf("%d processes in %.1f s: %d records, %d lost and told of; %d ticks of %d; memory grew by %.1f MiB",

@@ -62,7 +62,7 @@ func receive() error {
 			return err
 		}
 	}
-	if err := errors.Join(host.reported...); err != nil {
+	if err := host.err(); err != nil {
 		return err
 	}
 	fmt.Println("attached")

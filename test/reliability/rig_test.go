@@ -7,6 +7,7 @@ package reliability_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -55,7 +56,7 @@ func start(t testing.TB, config string, metrics consumer.Metrics, logs consumer.
 	for _, c := range r.components {
 		require.NoError(t, c.Start(t.Context(), host))
 	}
-	require.NoError(t, errors.Join(host.reported...))
+	require.NoError(t, host.err())
 	return r
 }
 
@@ -173,11 +174,23 @@ func (r *rig) settled() map[string]account {
 // strictHost keeps what a receiver reports of itself.
 type strictHost struct {
 	component.Host
+
+	mu       sync.Mutex
 	reported []error
 }
 
 // Report implements [componentstatus.Reporter].
-func (h *strictHost) Report(e *componentstatus.Event) { h.reported = append(h.reported, e.Err()) }
+func (h *strictHost) Report(e *componentstatus.Event) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.reported = append(h.reported, e.Err())
+}
+
+func (h *strictHost) err() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return errors.Join(h.reported...)
+}
 
 // logRecords calls fn for each record.
 func logRecords(ld plog.Logs, fn func(plog.LogRecord)) {

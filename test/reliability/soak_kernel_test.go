@@ -80,9 +80,10 @@ func soakTime(t *testing.T) time.Duration {
 // churn makes what comes and goes on a host, at a moderate rate, until stop is closed: cgroups with processes in them, flows, keys and events.
 func churn(t *testing.T, parent *kernel.Cgroup, network *kernel.Network, stop <-chan struct{}, generators ...*generator) (wait func()) {
 	var running sync.WaitGroup
+	slower := time.Duration(size(10, 1, 1))
 	every := func(pace time.Duration, fn func(i int)) {
 		running.Go(func() {
-			ticker := time.NewTicker(pace)
+			ticker := time.NewTicker(slower * pace)
 			defer ticker.Stop()
 			for i := 0; ; i++ {
 				select {
@@ -159,10 +160,10 @@ probes:
 		time.Sleep((whole - first) / samples)
 		list = append(list, r.sample())
 	}
+	ended()
 	for _, a := range r.settled() {
 		produced += a["produced"]
 	}
-	ended()
 	r.stop()
 
 	early, late := list[:samples/3], list[samples*2/3:]

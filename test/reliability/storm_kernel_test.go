@@ -7,6 +7,7 @@ package reliability_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -194,4 +195,44 @@ func TestKernelStorm(t *testing.T) {
 				6*each, took.Seconds(), l.total(), float64(6*each)/float64(max(l.total(), 1)), ticked, took/tick, float64(grown)/MiB)
 		})
 	}
+}
+
+// Two receivers see the same storm, and share nothing: the slow one costs the other no event, and each has an account of its own.
+func TestKernelStormForTwo(t *testing.T) {
+	dir, token := numberedProbe(t)
+	mine, other := kernel.NewCgroup(t), kernel.NewCgroup(t)
+	bursts := size(30, 200, 5000)
+	// Few enough at a time for a receiver that takes them at once.
+	g := newGenerator(t, mine, token, events, 0, 20*time.Millisecond)
+	var ledgers []*ledger
+	var rigs []*rig
+	release := make(chan struct{})
+	for _, slow := range []bool{false, true} {
+		l := newLedger()
+		ledgers = append(ledgers, l)
+		logs := logsFunc(t, func(_ context.Context, ld plog.Logs) error {
+			if slow {
+				<-release
+			}
+			l.take(ld)
+			return nil
+		})
+		config := stormConfig(dir, token, other)
+		if !slow {
+			config = strings.Replace(config, "256KiB", "16MiB", 1)
+		}
+		rigs = append(rigs, start(t, config, nothing, logs))
+	}
+	g.run(bursts)
+	truth := int64(bursts) * burst
+	quick := rigs[0].settled()
+	assert.Zero(t, quick[plain]["dropped"], "the other one's drops")
+	close(release)
+	for i, r := range rigs {
+		all := r.settled()
+		r.stop()
+		ledgers[i].balance(t, all, []int64{truth}, 0)
+		t.Logf("%d of %d events dropped", all[plain]["dropped"]+all[limited]["dropped"], 3*truth)
+	}
+	assert.Equal(t, truth, ledgers[0].arrived(plain))
 }
