@@ -136,14 +136,17 @@ func (cfg *Config) Unmarshal(conf *confmap.Conf) error {
 	return nil
 }
 
-// longInterfaces has what a list of interfaces is short for: those to include.
+// longInterfaces has what a list of interfaces, or one alone, is short for: those to include.
 func longInterfaces(written map[string]any) map[string]any {
 	probes := make(map[string]any)
 	all, _ := written["probes"].(map[string]any)
 	for name, p := range all {
 		keys, _ := p.(map[string]any)
-		if list, ok := keys["interfaces"].([]any); ok {
+		switch list := keys["interfaces"].(type) {
+		case []any:
 			probes[name] = map[string]any{"interfaces": map[string]any{"include": list}}
+		case string:
+			probes[name] = map[string]any{"interfaces": map[string]any{"include": []any{list}}}
 		}
 	}
 	if len(probes) == 0 {

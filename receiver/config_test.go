@@ -213,7 +213,7 @@ func TestConfigPacketMistakes(t *testing.T) {
 		`probes::flow::interfaces: unknown key "only": valid are exclude, include`,
 		`probes::flow::cidrs: 10.0.0.1/8 has bits beyond its length: did you mean 10.0.0.0/8?`,
 		`probes::flow::cidrs: "300.0.0.0/8" is not a range of addresses, such as 10.0.0.0/8`,
-		`probes::flow::cidrs: want a name for 192.0.2.1, have the string ""`,
+		`probes::flow::cidrs: want a name for 192.0.2.1, have the number 7`,
 		`probes::flow::cidrs: 10.0.0.0/8 and 10.0.0.0/8 are the same range`,
 		`probes::flow::cidrs: want a range with a name, such as "10.0.0.0/8: office", have the string "just-a-name"`,
 		`probes::flow::ports: unknown value "both": valid are all, service`,

@@ -27,9 +27,11 @@ type hostIdentity struct {
 	devices    *host.Devices
 	interfaces *host.Interfaces
 	users      *host.Users
-	symbols    kernel.Symbols
-	enabled    metadata.ResourceAttributesConfig
-	owners     *owners
+	// nameless is why containers have no names; nil where they have.
+	nameless error
+	symbols  kernel.Symbols
+	enabled  metadata.ResourceAttributesConfig
+	owners   *owners
 	// packets are the probes that are attached to interfaces.
 	packets []*probe.Probe
 }
@@ -44,11 +46,13 @@ func newHostIdentity(cfg *Config) (*hostIdentity, error) {
 	if want == hierarchyAuto {
 		want = ""
 	}
-	hierarchy, err := host.FindHierarchy(cfg.RootPath, want)
-	if err != nil {
-		return nil, fmt.Errorf("finding the cgroups: %w", err)
+	cgroups, err := findCgroups(cfg.RootPath, want)
+	var nameless error
+	if errors.Is(err, host.ErrNoHierarchy) && want == "" {
+		// That costs the names and nothing else.
+		nameless = fmt.Errorf("containers have no names: %w", err)
+		cgroups, err = host.NoCgroups(), nil
 	}
-	cgroups, err := host.NewCgroups(host.CgroupOptions{Root: cfg.RootPath, Hierarchy: hierarchy})
 	if err != nil {
 		return nil, fmt.Errorf("finding the cgroups: %w", err)
 	}
@@ -64,7 +68,16 @@ func newHostIdentity(cfg *Config) (*hostIdentity, error) {
 		users:      host.NewUsers(cfg.RootPath, time.Now),
 		owners:     newOwners(cgroups, cfg.RootPath),
 		enabled:    cfg.ResourceAttributes,
+		nameless:   nameless,
 	}, nil
+}
+
+func findCgroups(root, want string) (*host.Cgroups, error) {
+	hierarchy, err := host.FindHierarchy(root, want)
+	if err != nil {
+		return nil, err
+	}
+	return host.NewCgroups(host.CgroupOptions{Root: root, Hierarchy: hierarchy})
 }
 
 func (h *hostIdentity) close() error { return errors.Join(h.names.close(), h.cgroups.Close()) }

@@ -79,6 +79,7 @@ func (r *ebpfReceiver) load(ctx context.Context) (missing, fatal error) {
 	if err != nil {
 		return r.nothing(resolved, append(errs, err))
 	}
+	errs = append(errs, r.host.nameless)
 	r.builder = r.newBuilder(resolved)
 	owners := make(map[string]string)
 	for _, p := range resolved {
@@ -213,12 +214,16 @@ func unattached(name string, p *probe.Probe) error {
 		return nil
 	}
 	missing := make(map[string]error)
-	for _, a := range f.Attachments() {
+	attachments := f.Attachments()
+	for _, a := range attachments {
 		if a.Err != nil {
 			missing["interface "+a.Name] = a.Err
 		}
 	}
 	errs := []error{unavailable(name, missing)}
+	if len(attachments) == 0 {
+		errs = append(errs, fmt.Errorf("probe %s: no network interface is what the configuration asks for; one that comes will be attached", name))
+	}
 	for _, err := range f.Limits() {
 		errs = append(errs, fmt.Errorf("probe %s: %w", name, err))
 	}

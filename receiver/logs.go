@@ -58,7 +58,7 @@ func (r *recorder) run(ctx context.Context) {
 	for stopping := false; !stopping; {
 		var err error
 		select {
-		case <-r.stop:
+		case <-r.collected: // nothing more comes
 			stopping = true
 		default:
 			err = r.probe.Ring.Wait(pollInterval)

@@ -58,6 +58,7 @@ func (r *ebpfReceiver) newBuilder(probes []resolvedProbe) *emit.Metrics {
 }
 
 func (c *collector) run(ctx context.Context) {
+	defer close(c.collected)
 	ticker := time.NewTicker(c.cfg.CollectionInterval)
 	defer ticker.Stop()
 	for {

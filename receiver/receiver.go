@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,6 +20,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
+	"github.com/ebpfreceiver/ebpfreceiver/internal/packet"
 	"github.com/ebpfreceiver/ebpfreceiver/receiver/internal/emit"
 	"github.com/ebpfreceiver/ebpfreceiver/receiver/internal/metadata"
 )
@@ -50,10 +53,12 @@ type ebpfReceiver struct {
 	report     func(*componentstatus.Event)
 
 	// stop asks the loops to deliver what is left and to end; cancel ends what they are doing at once.
-	stop    chan struct{}
-	cancel  context.CancelFunc
-	loops   []func(context.Context)
-	running sync.WaitGroup
+	stop   chan struct{}
+	cancel context.CancelFunc
+	// collected is closed after the last collection, which may have made records yet.
+	collected chan struct{}
+	loops     []func(context.Context)
+	running   sync.WaitGroup
 
 	released bool
 }
@@ -111,7 +116,9 @@ func (r *ebpfReceiver) Start(ctx context.Context, host component.Host) error {
 
 // run starts the loops. Nothing fails from here on.
 func (r *ebpfReceiver) run() {
+	r.collected = r.stop
 	if c := newCollector(r); len(c.sources) > 0 {
+		r.collected = make(chan struct{})
 		r.loops = append(r.loops, c.run)
 	}
 	for _, p := range r.probes {
@@ -158,8 +165,29 @@ func (r *ebpfReceiver) announce() {
 	}
 	var attached []string
 	for _, p := range r.probes {
-		attached = append(attached, fmt.Sprintf("%s (%d metrics, %d events)", p.resolved.Name,
-			len(p.Settings.Metrics), len(p.Settings.Events)))
+		text := fmt.Sprintf("%s (%d metrics, %d events", p.resolved.Name, len(p.Settings.Metrics), len(p.Settings.Events))
+		if f := p.Interfaces(); f != nil {
+			text += fmt.Sprintf(", %d interfaces%s", len(f.Attachments()), interfaceNames(f))
+		}
+		attached = append(attached, text+")")
 	}
 	r.logger.Info("attached", zap.Strings("probes", attached))
+}
+
+// maxNames bounds how many interfaces are named in a line of the log.
+const maxNames = 8
+
+func interfaceNames(f *packet.Follower) string {
+	var names []string
+	for _, a := range f.Attachments() {
+		names = append(names, a.Name)
+	}
+	slices.Sort(names)
+	switch {
+	case len(names) == 0:
+		return ""
+	case len(names) > maxNames:
+		return ": " + strings.Join(names[:maxNames], " ") + " ..."
+	}
+	return ": " + strings.Join(names, " ")
 }

@@ -129,6 +129,7 @@ enum flow_end {
 	END_FIN,
 	END_RST,
 	END_OVERFLOW, /* packets of flows that max_flows has no room for */
+	END_SHUTDOWN,
 };
 
 struct flow_record {
@@ -502,6 +503,8 @@ int tell_flows(struct bpf_iter__bpf_map_elem *ctx)
 		end = END_FIN;
 	else if (quiet > idle_timeout)
 		end = END_IDLE;
+	else if (probe_is_ending())
+		end = END_SHUTDOWN;
 	else if (now > first && now - first > active_timeout)
 		end = END_ACTIVE;
 	else

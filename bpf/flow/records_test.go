@@ -166,3 +166,21 @@ func TestKernelFlowRecordsOverflow(t *testing.T) {
 	assert.Positive(t, overflow)
 	assert.GreaterOrEqual(t, single, int64(room)/2)
 }
+
+// Flows that go on when the receiver ends are told of, too.
+func TestKernelFlowRecordsAtTheEnd(t *testing.T) {
+	here, there := wire(t)
+	run := here.Start(fmt.Sprintf(recordsConfig, "10m", "10m", 1000))
+	frames := make([][]byte, 100)
+	for i := range frames {
+		frames[i] = join(ethernet(0x0800), ipv4(udp, "192.0.2.1", "192.0.2.2", udpSegment(uint16(4000+i), 53, 18)))
+	}
+	send(t, there, "far", frames...)
+	run.Stop()
+	list := records(run)
+	assert.Len(t, list, len(frames))
+	for _, r := range list {
+		assert.Equal(t, "shutdown", r.attributes["ebpf.flow.end_reason"])
+		assert.EqualValues(t, len(frames[0]), r.attributes["ebpf.flow.bytes"])
+	}
+}

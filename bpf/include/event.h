@@ -87,6 +87,21 @@ struct {
 	__type(value, u64);
 } event_limits SEC(".maps");
 
+/* Set when the programs have been detached: the next run of an iterator is the last one. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u32);
+} ending SEC(".maps");
+
+static __always_inline bool probe_is_ending(void)
+{
+	u32 zero = 0, *value = bpf_map_lookup_elem(&ending, &zero);
+
+	return value && *value;
+}
+
 static __always_inline struct event_stats *event_stats_of(u32 id)
 {
 	return bpf_map_lookup_elem(&event_stats, &id);

@@ -118,6 +118,15 @@ func NewCgroups(opts CgroupOptions) (*Cgroups, error) {
 	return c, nil
 }
 
+// NoCgroups is for a host whose cgroups are not to be seen: no id has a name, but for those that [Cgroups.Learn] is told of.
+func NoCgroups() *Cgroups {
+	return &Cgroups{
+		hierarchy: Hierarchy{Version: 2, Root: "/", Mount: "/nonexistent"}, plainMount: "/nonexistent",
+		goneTTL: DefaultGoneTTL, negativeTTL: DefaultNegativeTTL,
+		cache: newCache[uint64, Cgroup](DefaultMaxCgroups), now: time.Now,
+	}
+}
+
 // Hierarchy returns the hierarchy that ids are resolved in.
 func (c *Cgroups) Hierarchy() Hierarchy { return c.hierarchy }
 

@@ -36,14 +36,16 @@ func attachmentOf(i packet.Interface, namespace bool) (a attachment) {
 	return a
 }
 
-// compileFilter compiles an expression for both kinds of frames. The error points into it.
+// compileFilter compiles an expression for both kinds of frames, those without an Ethernet header first. The error points into it.
 func compileFilter(expression string) (filters [2]*filter.Program, err error) {
-	for i, link := range []filter.Link{filter.IP, filter.Ethernet} {
-		if filters[i], err = filter.Compile(expression, link); err != nil {
-			return filters, err
-		}
+	if filters[1], err = filter.Compile(expression, filter.Ethernet); err != nil {
+		return filters, err
 	}
-	return filters, nil
+	if filters[0], err = filter.Compile(expression, filter.IP); err != nil {
+		// It asks for something of Ethernet: without that, there is nothing for it to match.
+		filters[0], err = filter.Compile("less 0", filter.IP)
+	}
+	return filters, err
 }
 
 // instances are the programs that one socket filter is loaded as: one for each kind of interface, so that the kernel

@@ -139,7 +139,11 @@ func (p *Probe) Detach() error {
 	if p.state == attached {
 		p.state = detached
 	}
-	return p.detach()
+	errs := []error{p.detach()}
+	if m := p.maps[endingMap]; m != nil {
+		errs = append(errs, m.Put(uint32(0), uint32(1)))
+	}
+	return errors.Join(errs...)
 }
 
 func (p *Probe) detach() error {

@@ -220,7 +220,7 @@ type Interfaces struct {
 	AllNamespaces bool
 }
 
-// CIDR is a range of addresses with a name.
+// CIDR is a range of addresses with a name. Those in a range without one stay themselves.
 type CIDR struct {
 	Prefix netip.Prefix
 	Name   string

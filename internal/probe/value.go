@@ -255,7 +255,10 @@ func namedRange(v any) (text, name string, err error) {
 		return "", "", fmt.Errorf(`want a range with a name, such as "10.0.0.0/8: office", have %s`, show(v))
 	}
 	for text, value := range m {
-		if name, ok := value.(string); ok && name != "" {
+		switch name := value.(type) {
+		case nil:
+			return text, "", nil
+		case string:
 			return text, name, nil
 		}
 		return "", "", fmt.Errorf("want a name for %s, have %s", text, show(value))

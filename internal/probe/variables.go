@@ -30,6 +30,7 @@ const (
 	pageSizeVariable         = "page_size"
 	eventStatsMap            = "event_stats"
 	eventFiltersMap          = "event_filters"
+	endingMap                = "ending"
 
 	eventConfigSize    = 24 // struct event_config
 	eventStatsSize     = 40 // struct event_stats

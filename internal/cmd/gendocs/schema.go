@@ -247,7 +247,7 @@ func optionSchema(o probe.Option) node {
 	case probe.OptionChoice:
 		n = choice(slices.Sorted(maps.Values(o.Values))...)
 	case probe.OptionCIDRs:
-		named := node{"type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": node{"type": "string", "minLength": 1}}
+		named := node{"type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": node{"type": []string{"string", "null"}}}
 		return list(named).with("description", o.Description)
 	case probe.OptionDuration:
 		n = use("duration")
