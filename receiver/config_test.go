@@ -200,7 +200,8 @@ func TestConfigPackets(t *testing.T) {
 	assert.Equal(t, []string{"network.transport"}, p.Settings.Metrics["ebpf.flow.io"].Attributes)
 	assert.Empty(t, p.Settings.Metrics["ebpf.flow.broken_packets"].Attributes)
 	assert.Equal(t, []probe.CIDR{
-		{Prefix: netip.MustParsePrefix("10.0.0.0/8"), Name: "office"}, {Prefix: netip.MustParsePrefix("2001:db8::/32"), Name: "office"},
+		{Prefix: netip.MustParsePrefix("10.0.0.0/8"), Name: "office"},
+		{Prefix: netip.MustParsePrefix("2001:db8::/32"), Name: "office"},
 		{Prefix: netip.MustParsePrefix("192.0.2.7/32"), Name: "printer"},
 	}, p.Settings.Options["cidrs"])
 	assert.Equal(t, int64(0), p.Settings.Options["ports"])

@@ -128,6 +128,11 @@ probes: { flow: { interfaces: ["up*", "wan*"], attributes: [network.interface.na
 	burst := slices.Repeat([][]byte{frame}, 500)
 	var load sync.WaitGroup
 	stop := make(chan struct{})
+	end := sync.OnceFunc(func() {
+		close(stop)
+		load.Wait()
+	})
+	t.Cleanup(end)
 	load.Go(func() {
 		for {
 			select {
@@ -150,8 +155,10 @@ probes: { flow: { interfaces: ["up*", "wan*"], attributes: [network.interface.na
 	}
 	require.Eventually(t, func() bool { return counted("uplink") > 0 }, 20*time.Second, 20*time.Millisecond)
 	err := here.Netlink.LinkSetName(here.Link("uplink"), "wan0")
-	if errors.Is(err, unix.EBUSY) {
-		t.Skip("this kernel renames no interface that is up, which is so before Linux 6.2")
+	if errors.Is(err, unix.EBUSY) { // before Linux 6.2, an interface has to be down for it
+		require.NoError(t, here.Netlink.LinkSetDown(here.Link("uplink")))
+		require.NoError(t, here.Netlink.LinkSetName(here.Link("uplink"), "wan0"))
+		err = here.Netlink.LinkSetUp(here.Link("wan0"))
 	}
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return counted("wan0") > 0 }, 20*time.Second, 20*time.Millisecond)
@@ -159,8 +166,7 @@ probes: { flow: { interfaces: ["up*", "wan*"], attributes: [network.interface.na
 	require.NoError(t, here.Netlink.LinkSetUp(here.Link("wan0")))
 	before := counted("wan0")
 	require.Eventually(t, func() bool { return counted("wan0") > before }, 20*time.Second, 20*time.Millisecond)
-	close(stop)
-	load.Wait()
+	end()
 	want := float64(here.Counter("wan0", "rx_packets"))
 	require.NoError(t, here.Netlink.LinkDel(here.Link("wan0")))
 	// Another one of the name that was: a new interface, with a new count.

@@ -39,7 +39,7 @@ func stood(list []CIDR) []CIDR {
 	if len(list) == 0 {
 		return nil
 	}
-	all := append(list[:len(list):len(list)], CIDR{Prefix: standIns, Name: standIns.String()})
+	all := slices.Concat(list, []CIDR{{Prefix: standIns, Name: standIns.String()}})
 	if slices.ContainsFunc(list, func(c CIDR) bool { return c.Prefix.Addr().Is6() && c.Prefix.Overlaps(mapped) }) &&
 		!slices.ContainsFunc(list, func(c CIDR) bool { return c.Prefix.Addr().Is4() && c.Prefix.Bits() == 0 }) {
 		all = append(all, CIDR{Prefix: mapped})

@@ -53,12 +53,15 @@ func flows(ctx context.Context, r *run) error {
 				{
 					"64-byte UDP, 1,000 flows, all addresses and ports",
 					`probes: { flow: { interfaces: [near], ports: all, attributes: [source.address, destination.address, source.port, destination.port, network.transport] } }`,
-					packets{1000, 4}, 1.3,
+					packets{1000, 4},
+					1.3,
 				},
 				{"UDP over IPv6, 1,000 flows, defaults", `probes: { flow: { interfaces: [near] } }`, packets{1000, 6}, 0},
 				{
 					"64-byte UDP, 1,000 flows, defaults, with the filter udp and not port 22",
-					`probes: { flow: { interfaces: [near], filter: "udp and not port 22" } }`, packets{1000, 4}, 0,
+					`probes: { flow: { interfaces: [near], filter: "udp and not port 22" } }`,
+					packets{1000, 4},
+					0,
 				},
 			} {
 				if err := r.besideFloor(ctx, c.what, c.config, c.packets, c.bar); err != nil {

@@ -24,6 +24,7 @@ import (
 	"go.opentelemetry.io/collector/receiver/receivertest"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	"go.opentelemetry.io/otel/trace/noop"
 	"go.yaml.in/yaml/v3"
 
 	ebpfreceiver "github.com/ebpfreceiver/ebpfreceiver/receiver"
@@ -48,7 +49,9 @@ func start(t testing.TB, config string, metrics consumer.Metrics, logs consumer.
 	t.Helper()
 	r := &rig{t: t, telemetry: componenttest.NewTelemetry()}
 	t.Cleanup(func() { _ = r.telemetry.Shutdown(context.Background()) })
-	components, err := create(t.Context(), r.telemetry.NewTelemetrySettings(), config, metrics, logs)
+	set := r.telemetry.NewTelemetrySettings()
+	set.TracerProvider = noop.NewTracerProvider() // that of the tests keeps every span
+	components, err := create(t.Context(), set, config, metrics, logs)
 	require.NoError(t, err)
 	r.components = components
 	t.Cleanup(func() { _ = r.shutdown(context.Background()) })

@@ -80,10 +80,10 @@ func soakTime(t *testing.T) time.Duration {
 // churn makes what comes and goes on a host, at a moderate rate, until stop is closed: cgroups with processes in them, flows, keys and events.
 func churn(t *testing.T, parent *kernel.Cgroup, network *kernel.Network, stop <-chan struct{}, generators ...*generator) (wait func()) {
 	var running sync.WaitGroup
-	slower := time.Duration(size(10, 1, 1))
+	times := size(10, 1, 1) // as slow
 	every := func(pace time.Duration, fn func(i int)) {
 		running.Go(func() {
-			ticker := time.NewTicker(slower * pace)
+			ticker := time.NewTicker(pace * time.Duration(times))
 			defer ticker.Stop()
 			for i := 0; ; i++ {
 				select {
@@ -143,8 +143,8 @@ probes:
 	ended := sync.OnceFunc(func() { close(stop); wait() })
 	t.Cleanup(ended)
 
-	// Caches and tables fill up first. A hundred samples, and a restart after each tenth.
-	const samples = 100
+	// Caches and tables fill up first. There is a restart for ten samples.
+	samples := size(20, 100, 100)
 	whole := soakTime(t)
 	first, list := whole/5, make([]sample, 0, samples)
 	var produced int64
@@ -157,7 +157,7 @@ probes:
 			r.stop()
 			begin()
 		}
-		time.Sleep((whole - first) / samples)
+		time.Sleep((whole - first) / time.Duration(samples))
 		list = append(list, r.sample())
 	}
 	ended()
@@ -188,5 +188,5 @@ probes:
 		assert.LessOrEqual(t, b, int(float64(a)*(1+f.share))+f.slack, f.what)
 		t.Logf("%s: at most %.1f in the first third, %.1f in the last", f.what, float64(a)/f.unit, float64(b)/f.unit)
 	}
-	t.Logf("%v: %d events, 10 restarts", whole, produced)
+	t.Logf("%v: %d events, %d restarts", whole, produced, samples/10)
 }

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package tcp_test
+
+import (
+	"os/exec"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/kernel"
+)
+
+// A connection is its process's cgroup's, though softirqs establish and end it; one that was accepted is the listener's.
+func TestKernelTCPCgroups(t *testing.T) {
+	bash, err := exec.LookPath("bash")
+	if err != nil {
+		t.Skip("bash is not installed")
+	}
+	here, there := pair(t)
+	client := kernel.NewCgroup(t)
+	run := here.Start(`
+probes:
+  tcp:
+    metrics:
+      ebpf.tcp.connections: { attributes: [process.linux.cgroup, ebpf.network.namespace, ebpf.tcp.role, error.type] }
+      ebpf.tcp.io: { attributes: [process.linux.cgroup, ebpf.network.namespace, ebpf.tcp.role] }
+`)
+	s := serve(t, there, "tcp4", "10.1.0.2:8080")
+	cmd := client.Command(bash, "-c", "exec 3<>/dev/tcp/10.1.0.2/8080; echo hello >&3; read x <&3; exec 3>&-; (exec 3<>/dev/tcp/10.1.0.2/1) 2>/dev/null || true")
+	here.Do(func() { err = cmd.Run() })
+	require.NoError(t, err)
+	s.end()
+	closed(t, here, there)
+	run.Stop()
+	assert.Equal(t, map[string]int{client.Path + " connect -": 1, client.Path + " connect ECONNREFUSED": 1},
+		values(of(run.Last("ebpf.tcp.connections"), here), "process.linux.cgroup", "ebpf.tcp.role", "error.type"))
+	assert.Equal(t, map[string]int{client.Path + " transmit": 6, client.Path + " receive": 6},
+		values(of(run.Last("ebpf.tcp.io"), here), "process.linux.cgroup", "network.io.direction"))
+	for _, p := range of(run.Last("ebpf.tcp.io"), there) {
+		assert.NotEmpty(t, p.Attributes["process.linux.cgroup"])
+		assert.NotEqual(t, client.Path, p.Attributes["process.linux.cgroup"])
+	}
+	require.Len(t, of(run.Last("ebpf.tcp.io"), there), 2)
+}

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package tcp_test
+
+import (
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/kernel"
+)
+
+// loss drops every nth of the packets with data that a host receives, and returns how many it has dropped.
+func loss(t *testing.T, n *kernel.Network, name string, every int32) (dropped func() int) {
+	t.Helper()
+	counts, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
+	require.NoError(t, err)
+	t.Cleanup(func() { counts.Close() })
+	const withData, length, pass, drop = 500, 0, 0, 2
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.SchedCLS, License: "MIT",
+		Instructions: asm.Instructions{
+			asm.LoadMem(asm.R7, asm.R1, length, asm.Word),
+			asm.JLT.Imm(asm.R7, withData, "pass"),
+			asm.StoreImm(asm.RFP, -4, 0, asm.Word),
+			asm.Mov.Reg(asm.R2, asm.RFP),
+			asm.Add.Imm(asm.R2, -4),
+			asm.LoadMapPtr(asm.R1, counts.FD()),
+			asm.FnMapLookupElem.Call(),
+			asm.JEq.Imm(asm.R0, 0, "pass"),
+			asm.LoadMem(asm.R1, asm.R0, 0, asm.DWord),
+			asm.Add.Imm(asm.R1, 1),
+			asm.StoreMem(asm.R0, 0, asm.R1, asm.DWord),
+			asm.Mod.Imm(asm.R1, every),
+			asm.JNE.Imm(asm.R1, 0, "pass"),
+			asm.Mov.Imm(asm.R0, drop),
+			asm.Return(),
+			asm.Mov.Imm(asm.R0, pass).WithSymbol("pass"),
+			asm.Return(),
+		},
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() { program.Close() })
+	n.Do(func() {
+		l, err := link.AttachTCX(link.TCXOptions{Interface: n.Link(name).Attrs().Index, Program: program, Attach: ebpf.AttachTCXIngress})
+		if err != nil {
+			t.Skipf("this kernel can not lose packets on purpose: %v", err)
+		}
+		t.Cleanup(func() { l.Close() })
+	})
+	return func() int {
+		var seen uint64
+		require.NoError(t, counts.Lookup(uint32(0), &seen))
+		return int(seen) / int(every)
+	}
+}
+
+// What is lost is sent again, and counted as the kernel does; the packets that were lost are drops with a reason.
+func TestKernelTCPRetransmits(t *testing.T) {
+	here, there := pair(t)
+	require.NoError(t, here.Netlink.LinkSetGSOMaxSegs(here.Link("cable"), 1))
+	dropped := loss(t, there, "cable", 20)
+	run := here.Start(byNamespace)
+	s := serve(t, there, "tcp4", "10.1.0.2:8080")
+	c := dial(t, here, "tcp4", "10.1.0.2:8080")
+	exchange(t, c, 1<<20)
+	// A last segment that is lost has no other after it that would tell.
+	for range 40 {
+		exchange(t, c, 1000)
+	}
+	require.NoError(t, c.Close())
+	s.end()
+	closed(t, here, there)
+	run.Stop()
+
+	again := of(run.Last("ebpf.tcp.retransmits"), here)
+	require.Positive(t, dropped())
+	assert.Equal(t, counters(here)["TcpRetransSegs"], total(again))
+	assert.GreaterOrEqual(t, total(again), dropped())
+	kinds := values(again, "ebpf.tcp.retransmit.kind")
+	// The kernel also counts as fast what it sends again before it has found out why, and probes that are new data.
+	assert.LessOrEqual(t, kinds["fast"], counters(here)["TcpExtTCPFastRetrans"])
+	assert.LessOrEqual(t, kinds["tail_loss_probe"], counters(here)["TcpExtTCPLossProbes"])
+	assert.Positive(t, kinds["fast"]+kinds["tail_loss_probe"], "%v", kinds)
+	assert.Equal(t, map[string]int{"transmit": 1<<20 + 40_000, "receive": 1<<20 + 40_000}, values(of(run.Last("ebpf.tcp.io"), here), "network.io.direction"))
+	assert.Equal(t, counters(there)["TcpExtTCPOFOQueue"], total(of(run.Last("ebpf.tcp.out_of_order"), there)))
+	if byReason := values(of(run.Last("ebpf.network.drops"), there), "ebpf.network.drop.reason", "network.transport"); hasReasons(t) {
+		assert.Equal(t, dropped(), byReason["tc_ingress tcp"], "%v", byReason)
+	}
+}
+
+// hasReasons tells whether the running kernel knows why it drops packets.
+func hasReasons(t *testing.T) bool {
+	t.Helper()
+	_, ok := tracepoint(t, "kfree_skb", 3)
+	return ok
+}

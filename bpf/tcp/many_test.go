@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package tcp_test
+
+import (
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"golang.org/x/sys/unix"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/kernel"
+)
+
+// Very many short connections: each of them counts once, at both ends, as do its bytes.
+func TestKernelTCPManyShortConnections(t *testing.T) {
+	here, there := pair(t)
+	// Connections by a few ports would soon meet their own in TIME_WAIT.
+	set(t, here, "ip_local_port_range", "1024 65535")
+	set(t, here, "tcp_tw_reuse", "1")
+	set(t, here, "tcp_timestamps", "1")
+	run := here.Start(byNamespace)
+	s := serve(t, there, "tcp4", "10.1.0.2:8080")
+	const workers = 8
+	each := kernel.Load(100_000, 4000) / workers
+	var all sync.WaitGroup
+	for range workers {
+		all.Go(func() {
+			message, answer := make([]byte, 10), make([]byte, 10)
+			here.Do(func() {
+				for range each {
+					fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+					if !assert.NoError(t, err) {
+						return
+					}
+					err = unix.Connect(fd, &unix.SockaddrInet4{Port: 8080, Addr: [4]byte{10, 1, 0, 2}})
+					if err == nil {
+						_, err = unix.Write(fd, message)
+					}
+					for got := 0; got < len(answer) && err == nil; {
+						var n int
+						n, err = unix.Read(fd, answer[got:])
+						got += n
+					}
+					_ = unix.Close(fd)
+					if !assert.NoError(t, err) {
+						return
+					}
+				}
+			})
+		})
+	}
+	all.Wait()
+	s.end()
+	closed(t, here, there)
+	run.Stop()
+
+	n := workers * each
+	connections, bytes := run.Last("ebpf.tcp.connections"), run.Last("ebpf.tcp.io")
+	assert.Equal(t, map[string]int{"connect -": n}, values(of(connections, here), "ebpf.tcp.role", "error.type"))
+	assert.Equal(t, n, values(of(connections, there), "ebpf.tcp.role", "error.type")["accept -"])
+	assert.Equal(t, n, counters(here)["TcpActiveOpens"])
+	assert.Equal(t, counters(there)["TcpPassiveOpens"], total(of(connections, there)))
+	assert.Equal(t, map[string]int{"connect transmit": 10 * n, "connect receive": 10 * n}, values(of(bytes, here), "ebpf.tcp.role", "network.io.direction"))
+	assert.Equal(t, map[string]int{"accept transmit": 10 * n, "accept receive": 10 * n}, values(of(bytes, there), "ebpf.tcp.role", "network.io.direction"))
+	assert.Equal(t, n, total(of(run.Last("ebpf.tcp.connection.duration"), here)))
+	assert.Equal(t, n, total(of(run.Last("ebpf.tcp.connection.duration"), there)))
+	assert.Equal(t, n, total(of(run.Last("ebpf.tcp.connect.latency"), here)))
+	assert.Equal(t, counters(here)["TcpRetransSegs"], total(of(run.Last("ebpf.tcp.retransmits"), here)))
+}

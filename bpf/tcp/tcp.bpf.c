@@ -1,0 +1,1145 @@
+//go:build ignore
+
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * TCP connections, by container and peer.
+ *
+ * What is counted are the kernel's own numbers of a socket, as they have grown
+ * since they were looked at last. What was counted is kept in the socket's
+ * storage, which lives and ends with it. Nothing here runs for a packet: only
+ * changes of state, retransmissions, resets and drops are hooked, and an
+ * iterator visits the sockets at each collection.
+ *
+ * A program is not run where it would interrupt itself on the same CPU. So no
+ * count relies on a single run: what one missed, the next look at that socket
+ * counts, the last of which is its end.
+ */
+#include "kernel.h"
+#include "event.h"
+#include "histogram.h"
+#include "map.h"
+#include "task.h"
+#include "tcp.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* Set by user space before load: what is asked for. */
+const volatile bool by_cgroup = true;
+const volatile bool by_server_port = true;
+const volatile bool by_role = true;
+const volatile bool by_error = true;
+const volatile bool by_state = false;
+const volatile bool by_kind = false;
+const volatile bool by_reason = false;
+const volatile bool by_family = false;
+const volatile bool by_namespace = false;
+const volatile bool by_peer = false;
+const volatile bool by_local = false;
+const volatile bool by_process = false;
+const volatile bool by_transport = false;
+const volatile bool by_location = false;
+
+const volatile bool with_connections = true;
+const volatile bool with_latency = true;
+const volatile bool with_duration = true;
+const volatile bool with_io = true;
+const volatile bool with_rtt = true;
+const volatile bool with_rtt_min = false;
+const volatile bool with_rtt_variance = false;
+const volatile bool with_window = false;
+const volatile bool with_states = true;
+const volatile bool with_retransmits = false;
+const volatile bool with_out_of_order = false;
+const volatile bool with_listen_drops = false;
+
+#define ECONNABORTED 103
+#define EADDRNOTAVAIL 99
+#define ECANCELED 125
+
+enum role {
+	ROLE_NONE,
+	ROLE_CONNECT,
+	ROLE_ACCEPT,
+};
+
+/* Why a segment was sent again. */
+enum kind {
+	KIND_OTHER,
+	KIND_TIMEOUT,
+	KIND_FAST,
+	KIND_PROBE, /* of the tail's loss */
+	KIND_SYN,
+	KIND_SYN_ACK,
+};
+
+enum direction {
+	DIRECTION_RECEIVE = 1,
+	DIRECTION_TRANSMIT,
+};
+
+/* What is selected by default comes first; a map's key ends with the last field that is selected. */
+struct tcp_key {
+	u64 cgroup;
+	__be16 server_port;
+	u8 role;
+	u8 error; /* errno */
+	u8 state; /* enum tcp_state */
+	u8 kind;  /* enum kind of retransmissions, enum direction of resets */
+	u8 reason;
+	u8 family;
+	u32 network_namespace;
+	u32 unused;
+	struct address peer;
+	struct address local;
+	struct process_key process;
+};
+
+/* The fields from server_port to family, as one word: a load that spans several stores has to wait for all of them. */
+static __always_inline u64 key_word(__be16 server_port, u8 role, u8 error, u8 state, u8 kind, u8 reason, u8 family)
+{
+	u64 word = 0;
+
+	if (by_server_port)
+		word |= server_port;
+	if (by_role)
+		word |= (u64)role << 16;
+	if (by_error)
+		word |= (u64)error << 24;
+	if (by_state)
+		word |= (u64)state << 32;
+	if (by_kind)
+		word |= (u64)kind << 40;
+	if (by_reason)
+		word |= (u64)reason << 48;
+	if (by_family)
+		word |= (u64)family << 56;
+	return word;
+}
+
+#define KEY_WORD(key) (*(u64 *)&(key)->server_port)
+
+struct count {
+	u64 count;
+};
+
+struct io {
+	u64 transmitted;
+	u64 received;
+};
+
+/* 8 us to 137 s, in ns. */
+struct latency {
+	HISTOGRAM(13, 37, 1);
+};
+
+/* 131 us to 39 h, in ns. */
+struct duration {
+	HISTOGRAM(17, 47, 1);
+};
+
+/* 8 us to 17 s, in us. */
+struct rtt {
+	HISTOGRAM(3, 24, 1);
+};
+
+/* 2 to 65536 segments. */
+struct window {
+	HISTOGRAM(1, 16, 1);
+};
+
+SWAPPED_MAP(connections, PERCPU_HASH, struct tcp_key, struct count, 10000);
+SWAPPED_MAP(latencies, PERCPU_HASH, struct tcp_key, struct latency, 10000);
+SWAPPED_MAP(durations, PERCPU_HASH, struct tcp_key, struct duration, 10000);
+SWAPPED_MAP(io, PERCPU_HASH, struct tcp_key, struct io, 10000);
+SWAPPED_MAP(rtts, PERCPU_HASH, struct tcp_key, struct rtt, 10000);
+SWAPPED_MAP(rtt_minima, PERCPU_HASH, struct tcp_key, struct rtt, 10000);
+SWAPPED_MAP(rtt_variances, PERCPU_HASH, struct tcp_key, struct rtt, 10000);
+SWAPPED_MAP(windows, PERCPU_HASH, struct tcp_key, struct window, 10000);
+SWAPPED_MAP(states, PERCPU_HASH, struct tcp_key, struct count, 10000);
+SWAPPED_MAP(retransmits, PERCPU_HASH, struct tcp_key, struct count, 10000);
+SWAPPED_MAP(resets, PERCPU_HASH, struct tcp_key, struct count, 10000);
+SWAPPED_MAP(out_of_order, PERCPU_HASH, struct tcp_key, struct count, 10000);
+SWAPPED_MAP(listen_drops, PERCPU_HASH, struct tcp_key, struct count, 10000);
+
+/* Who ended a connection. */
+enum closer {
+	CLOSER_NONE,
+	CLOSER_LOCAL,
+	CLOSER_PEER,
+};
+
+/* What was counted of a socket, and what it does not keep itself. */
+struct connection {
+	u64 began;	/* ns: the SYN, then the establishment; 0 where that was not seen */
+	u64 transmitted;
+	u64 received;
+	u64 cgroup;	/* of whoever connected or listened, where containers live in v1 hierarchies */
+	u64 latency;	/* ns from the SYN to the establishment */
+	u32 retransmits;
+	u32 out_of_order;
+	u32 heard;	/* segs_in at the last sample */
+	u32 drops;	/* of a listener */
+	u8 role;
+	u8 opened;	/* it is among the connections that were counted */
+	u8 closed;	/* all of it was counted */
+	u8 closer;
+	u8 syn;		/* bytes_acked has one for our SYN */
+	u8 listener;
+	u8 unused[2];
+	struct process_key process;
+};
+
+/* The clone of a listener's is how a connection knows who listened. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+	__type(key, int);
+	__type(value, struct connection);
+} sockets SEC(".maps");
+
+/* All sockets that were there before us are known: what has no account by now is new. */
+static bool acquainted;
+
+enum tcp_event {
+	EVENT_CONNECTION,
+};
+
+struct connection_record {
+	struct event_header header;
+	u64 cgroup;
+	u64 began; /* CLOCK_BOOTTIME, ns */
+	u64 duration;
+	u64 latency;
+	u64 transmitted, received;
+	struct address local, peer;
+	u32 segments_transmitted, segments_received;
+	u32 retransmits, out_of_order;
+	u32 rtt, rtt_min, rtt_variance; /* us */
+	u32 network_namespace;
+	__be16 local_port, peer_port;
+	u8 role;
+	u8 state;
+	u8 closer;
+	u8 error;
+	struct process_key process;
+};
+
+/* BTF keeps only the types of what is global. */
+const volatile union {
+	enum tcp_event id;
+	struct connection_record record;
+} event_types;
+
+static __always_inline bool wants_process(void)
+{
+	return by_process || event_config[EVENT_CONNECTION].enabled;
+}
+
+static __always_inline u64 cgroup_of(struct tcp_sock *tp, struct connection *c)
+{
+	if (cgroup_controller >= 0)
+		return c ? c->cgroup : 0;
+	return sock_cgroup_id((struct sock *)tp);
+}
+
+static __always_inline struct address peer_of(struct tcp_sock *tp)
+{
+	struct sock *sk = &tp->inet_conn.icsk_inet.sk;
+
+	if (sk->__sk_common.skc_family == AF_INET6)
+		return address_of(&sk->__sk_common.skc_v6_daddr);
+	return ipv4_mapped(sk->__sk_common.skc_daddr);
+}
+
+static __always_inline struct address local_of(struct tcp_sock *tp)
+{
+	struct sock *sk = &tp->inet_conn.icsk_inet.sk;
+
+	if (sk->__sk_common.skc_family == AF_INET6)
+		return address_of(&sk->__sk_common.skc_v6_rcv_saddr);
+	return ipv4_mapped(sk->__sk_common.skc_rcv_saddr);
+}
+
+static __always_inline u8 family_of(struct tcp_sock *tp)
+{
+	struct address peer;
+
+	if (tp->inet_conn.icsk_inet.sk.__sk_common.skc_family == AF_INET)
+		return 4;
+	peer = peer_of(tp);
+	return is_ipv4_mapped(&peer) ? 4 : 6;
+}
+
+/* Not known of a connection that nobody knows who began: there would be a series for each port of a client. */
+static __always_inline __be16 server_port_of(struct tcp_sock *tp, struct connection *c)
+{
+	if (!c)
+		return 0;
+	if (c->role == ROLE_CONNECT)
+		return tp->inet_conn.icsk_inet.sk.__sk_common.skc_dport;
+	return c->role == ROLE_ACCEPT || c->listener ? tp->inet_conn.icsk_inet.inet_sport : 0;
+}
+
+/* Fill a zeroed key. */
+static __always_inline void fill(struct tcp_key *key, struct tcp_sock *tp, struct connection *c, u8 error, u8 state, u8 kind, u8 reason)
+{
+	u8 role = c ? c->role : ROLE_NONE;
+	struct address address;
+
+	if (by_cgroup)
+		key->cgroup = cgroup_of(tp, c);
+	KEY_WORD(key) = key_word(server_port_of(tp, c), role, error, state, kind, reason, by_family ? family_of(tp) : 0);
+	if (by_namespace)
+		key->network_namespace = net_id(tp->inet_conn.icsk_inet.sk.__sk_common.skc_net.net);
+	if (by_peer) {
+		address = peer_of(tp);
+		key->peer = address_named(&address);
+	}
+	if (by_local) {
+		address = local_of(tp);
+		key->local = address_named(&address);
+	}
+	if (by_process && c)
+		key->process = c->process;
+}
+
+static __always_inline void add(struct count *row, u64 n)
+{
+	/* Atomic: a softirq may come in between on this CPU. So everywhere here. */
+	if (row)
+		__sync_fetch_and_add(&row->count, n);
+}
+
+/* It is the current task's. */
+static __always_inline void own(struct connection *c)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+
+	if (cgroup_controller >= 0)
+		c->cgroup = task_cgroup_id(task);
+	if (wants_process())
+		task_process_key(task, &c->process);
+}
+
+static __always_inline struct connection *account(struct tcp_sock *tp)
+{
+	return bpf_sk_storage_get(&sockets, tp, 0, 0);
+}
+
+static __always_inline struct connection *new_account(struct tcp_sock *tp)
+{
+	return bpf_sk_storage_get(&sockets, tp, 0, BPF_SK_STORAGE_GET_F_CREATE);
+}
+
+/* States in which we have sent a FIN, or are about to. */
+static __always_inline bool has_finished(u8 state)
+{
+	return state == TCP_FIN_WAIT1 || state == TCP_FIN_WAIT2 || state == TCP_CLOSING || state == TCP_LAST_ACK;
+}
+
+/*
+ * Payload that the peer has acknowledged: not counted are our SYN and FIN. For whoever
+ * has the socket's lock.
+ */
+static __always_inline u64 transmitted(struct tcp_sock *tp, struct connection *c, u8 state)
+{
+	u64 bytes = tp->bytes_acked;
+	u64 other = c->syn;
+
+	if (has_finished(state) && tp->snd_una == tp->write_seq)
+		other++;
+	return bytes > other ? bytes - other : 0;
+}
+
+/* Payload that came, in order; the peer's FIN is not counted. */
+static __always_inline u64 received(struct tcp_sock *tp)
+{
+	u64 bytes = tp->bytes_received;
+
+	if (bytes && tp->inet_conn.icsk_inet.sk.__sk_common.skc_flags & (1 << SOCK_DONE))
+		bytes--;
+	return bytes;
+}
+
+/* Whether somebody is at the socket's numbers now. */
+static __always_inline bool is_locked(struct tcp_sock *tp)
+{
+	struct sock *sk = &tp->inet_conn.icsk_inet.sk;
+
+	if (*(volatile int *)&sk->sk_lock.owned)
+		return true;
+	/* With PREEMPT_RT, a spin lock is no number. */
+	return bpf_core_field_exists(sk->sk_lock.slock.rlock.raw_lock.val) && *(volatile int *)&sk->sk_lock.slock.rlock.raw_lock.val.counter;
+}
+
+/*
+ * Who began a connection that we did not see begin: what was sent of it once
+ * and what was acknowledged differ by the SYN, which is in the numbers of the
+ * one who connected.
+ */
+static __always_inline u8 guess_role(struct tcp_sock *tp, u8 state)
+{
+	u64 numbers = tp->bytes_acked + (tp->snd_nxt - tp->snd_una);
+	u64 payload = tp->bytes_sent - tp->bytes_retrans;
+
+	if (has_finished(state) && tp->snd_nxt == tp->write_seq)
+		numbers--;
+	return numbers == payload + 1 ? ROLE_CONNECT : ROLE_ACCEPT;
+}
+
+/* The account of a connection that is older than we are. */
+static __always_inline void adopt(struct tcp_sock *tp, struct connection *c, u8 state)
+{
+	c->role = guess_role(tp, state);
+	c->syn = c->role == ROLE_CONNECT;
+	c->opened = 1;
+	c->transmitted = transmitted(tp, c, state);
+	c->received = received(tp);
+	c->retransmits = tp->total_retrans;
+	c->out_of_order = tp->rcv_ooopack;
+}
+
+static __noinline void count_opened(struct tcp_sock *tp, struct connection *c)
+{
+	struct tcp_key key = {};
+
+	c->opened = 1;
+	if (!with_connections)
+		return;
+	fill(&key, tp, c, 0, 0, 0, 0);
+	add(connections_row(&key), 1);
+}
+
+static __noinline void count_failed(struct tcp_sock *tp, struct connection *c)
+{
+	struct tcp_key key = {};
+	u32 error = tp->inet_conn.icsk_inet.sk.sk_err;
+
+	if (!with_connections)
+		return;
+	/* What routers said, so that the process gave up. */
+	if (!error)
+		error = tp->inet_conn.icsk_inet.sk.sk_err_soft;
+	/*
+	 * Of ours, nothing was sent: there was no port to be had; or it was given up before there was an answer. Of the peer's, it was
+	 * none after all, as when two CPUs end one handshake. The kernel has counted it among those that were accepted.
+	 */
+	if (!error && c && c->role == ROLE_CONNECT)
+		error = tp->segs_out ? ECANCELED : EADDRNOTAVAIL;
+	else if (!error)
+		error = ECONNABORTED;
+	fill(&key, tp, c, error, 0, 0, 0);
+	add(connections_row(&key), 1);
+}
+
+static __always_inline void count_io(struct tcp_key *key, u64 sent, u64 got)
+{
+	struct io *row = io_row(key);
+
+	if (!row)
+		return;
+	if (sent)
+		__sync_fetch_and_add(&row->transmitted, sent);
+	if (got)
+		__sync_fetch_and_add(&row->received, got);
+}
+
+static __always_inline bool samples(void)
+{
+	return with_rtt || with_rtt_min || with_rtt_variance || with_window;
+}
+
+/* What is known of the way to the peer, if it was heard of since the last sample. */
+static __noinline void sample(struct tcp_key *key, struct tcp_sock *tp, struct connection *c)
+{
+	u32 heard = tp->segs_in;
+
+	if (heard == c->heard || !tp->srtt_us)
+		return;
+	c->heard = heard;
+	if (with_rtt) {
+		struct rtt *row = rtts_row(key);
+
+		if (row)
+			HISTOGRAM_ADD_SHARED(row, 3, 24, 1, tp->srtt_us >> 3);
+	}
+	if (with_rtt_min) {
+		struct rtt *row = rtt_minima_row(key);
+
+		if (row)
+			HISTOGRAM_ADD_SHARED(row, 3, 24, 1, tp->rtt_min.s[0].v);
+	}
+	if (with_rtt_variance) {
+		struct rtt *row = rtt_variances_row(key);
+
+		if (row)
+			HISTOGRAM_ADD_SHARED(row, 3, 24, 1, tp->mdev_us >> 2);
+	}
+	if (with_window) {
+		struct window *row = windows_row(key);
+
+		if (row)
+			HISTOGRAM_ADD_SHARED(row, 1, 16, 1, tp->snd_cwnd);
+	}
+}
+
+static __always_inline void count_out_of_order(struct tcp_key *key, struct tcp_sock *tp, struct connection *c)
+{
+	u32 now = tp->rcv_ooopack;
+	u32 grown = now - c->out_of_order;
+
+	if (!with_out_of_order || !grown)
+		return;
+	c->out_of_order = now;
+	add(out_of_order_row(key), grown);
+}
+
+/* The listener's drops: SYNs and last steps of a handshake for which its queues had no room, or that were no good. */
+static __noinline void count_listen_drops(struct tcp_sock *tp, struct connection *c)
+{
+	u32 now = tp->inet_conn.icsk_inet.sk.sk_drops.counter;
+	u32 grown = now - c->drops;
+	struct tcp_key key = {};
+
+	if (!with_listen_drops || !grown)
+		return;
+	c->drops = now;
+	fill(&key, tp, c, 0, 0, 0, 0);
+	add(listen_drops_row(&key), grown);
+}
+
+/* Segments that were sent again since the last look. */
+static __noinline void count_retransmits(struct tcp_sock *tp, struct connection *c, u8 kind)
+{
+	u32 now = tp->total_retrans;
+	u32 grown = now - c->retransmits;
+	struct tcp_key key = {};
+
+	if (!grown)
+		return;
+	c->retransmits = now;
+	fill(&key, tp, c, 0, 0, kind, 0);
+	add(retransmits_row(&key), grown);
+}
+
+static __noinline void tell(struct tcp_sock *tp, struct connection *c, u32 error, u32 state)
+{
+	struct connection_record *e;
+	u64 now;
+
+	if (!event_begin(EVENT_CONNECTION, bpf_get_current_task_btf(), &now))
+		return;
+	e = event_reserve(EVENT_CONNECTION, struct connection_record, now);
+	if (!e)
+		return;
+	e->cgroup = cgroup_of(tp, c);
+	e->began = c->began;
+	e->duration = c->began ? now - c->began : 0;
+	e->latency = c->latency;
+	e->transmitted = transmitted(tp, c, state);
+	e->received = received(tp);
+	e->local = local_of(tp);
+	e->peer = peer_of(tp);
+	e->segments_transmitted = tp->segs_out;
+	e->segments_received = tp->segs_in;
+	e->retransmits = tp->total_retrans;
+	e->out_of_order = tp->rcv_ooopack;
+	e->rtt = tp->srtt_us >> 3;
+	e->rtt_min = tp->srtt_us ? tp->rtt_min.s[0].v : 0;
+	e->rtt_variance = tp->mdev_us >> 2;
+	e->network_namespace = net_id(tp->inet_conn.icsk_inet.sk.__sk_common.skc_net.net);
+	e->local_port = tp->inet_conn.icsk_inet.inet_sport;
+	e->peer_port = tp->inet_conn.icsk_inet.sk.__sk_common.skc_dport;
+	e->role = c->role;
+	e->state = state;
+	e->closer = c->closer;
+	e->error = error;
+	e->process = c->process;
+	event_submit(EVENT_CONNECTION, e);
+}
+
+/* The connection has ended, in a state of before: what was not counted of it yet. */
+static __noinline void finish(struct tcp_sock *tp, struct connection *c, u8 state)
+{
+	struct tcp_key key = {};
+	u32 error = 0;
+
+	if (!c->opened)
+		count_opened(tp, c);
+	/* With a FIN each way it ended well, whatever came after; without, with an error, which is none where we gave it up. */
+	if (state == TCP_ESTABLISHED || state == TCP_CLOSE_WAIT || state == TCP_FIN_WAIT1 || state == TCP_FIN_WAIT2) {
+		error = tp->inet_conn.icsk_inet.sk.sk_err;
+		if (!error && (state == TCP_ESTABLISHED || state == TCP_CLOSE_WAIT))
+			error = ECONNABORTED;
+	}
+	if (event_config[EVENT_CONNECTION].enabled)
+		tell(tp, c, error, state);
+	fill(&key, tp, c, 0, 0, 0, 0);
+	if (with_io) {
+		u64 sent = transmitted(tp, c, state);
+		u64 got = received(tp);
+
+		sent -= __sync_lock_test_and_set(&c->transmitted, sent);
+		got -= __sync_lock_test_and_set(&c->received, got);
+		if (sent || got)
+			count_io(&key, sent, got);
+	}
+	if (samples())
+		sample(&key, tp, c);
+	count_out_of_order(&key, tp, c);
+	if (with_retransmits && tp->total_retrans != c->retransmits)
+		count_retransmits(tp, c, KIND_OTHER);
+	if (with_duration && c->began) {
+		struct duration *row;
+
+		KEY_WORD(&key) |= key_word(0, 0, error, state, 0, 0, 0);
+		row = durations_row(&key);
+		if (row)
+			HISTOGRAM_ADD_SHARED(row, 17, 47, 1, bpf_ktime_get_boot_ns() - c->began);
+	}
+}
+
+/* A socket begins to connect. It may be one that was another connection before. */
+static __always_inline void connecting(struct tcp_sock *tp)
+{
+	struct connection *c = new_account(tp);
+
+	if (!c)
+		return;
+	c->began = bpf_ktime_get_boot_ns();
+	c->transmitted = 0;
+	c->received = 0;
+	c->latency = 0;
+	c->retransmits = tp->total_retrans;
+	c->out_of_order = 0;
+	c->heard = 0;
+	c->role = ROLE_CONNECT;
+	c->opened = 0;
+	c->closed = 0;
+	c->closer = 0;
+	c->syn = 0;
+	c->listener = 0;
+	own(c);
+}
+
+static __always_inline void listening(struct tcp_sock *tp)
+{
+	struct connection *c = new_account(tp);
+
+	if (!c)
+		return;
+	/* What it leaves to its clones is that they are not opened, and whose they are. */
+	__builtin_memset(c, 0, sizeof(*c));
+	c->listener = 1;
+	c->drops = tp->inet_conn.icsk_inet.sk.sk_drops.counter;
+	own(c);
+}
+
+static __always_inline void established(struct tcp_sock *tp, int old)
+{
+	struct connection *c = account(tp);
+	u64 now;
+
+	/* A clone of the listener's, or none. */
+	if (!c || c->listener) {
+		if (!c)
+			c = new_account(tp);
+		if (!c)
+			return;
+		c->listener = 0;
+		c->role = old == TCP_SYN_SENT ? ROLE_CONNECT : ROLE_ACCEPT;
+		c->began = 0;
+		c->syn = old == TCP_SYN_SENT;
+	} else if (c->role == ROLE_CONNECT) {
+		c->syn = 1;
+	}
+	now = bpf_ktime_get_boot_ns();
+	if (c->began) {
+		c->latency = now - c->began;
+		if (with_latency) {
+			struct tcp_key key = {};
+			struct latency *row;
+
+			fill(&key, tp, c, 0, 0, 0, 0);
+			row = latencies_row(&key);
+			if (row)
+				HISTOGRAM_ADD_SHARED(row, 13, 37, 1, c->latency);
+		}
+	}
+	c->began = now;
+	count_opened(tp, c);
+}
+
+/* The socket is closed, or a listener no longer one. */
+static __always_inline void ended(struct tcp_sock *tp, int old)
+{
+	struct connection *c = account(tp);
+
+	if (!c || c->closed) {
+		/* A handshake of a child that had no time to be known. */
+		if (!c && (old == TCP_SYN_SENT || old == TCP_SYN_RECV))
+			count_failed(tp, 0);
+		return;
+	}
+	if (old == TCP_LISTEN) {
+		count_listen_drops(tp, c);
+		c->listener = 0;
+		c->closed = 1;
+		return;
+	}
+	if (c->listener) {
+		c->listener = 0;
+		c->role = ROLE_ACCEPT;
+		c->retransmits = 0;
+	}
+	c->closed = 1;
+	if (old == TCP_SYN_SENT || (old == TCP_SYN_RECV && !c->opened)) {
+		count_failed(tp, c);
+		if (with_retransmits && tp->total_retrans != c->retransmits)
+			count_retransmits(tp, c, KIND_SYN);
+		return;
+	}
+	finish(tp, c, old);
+}
+
+/*
+ * Every change of a TCP socket's state, with its lock held. SYN_SENT and LISTEN
+ * are set by the process itself, the others by whoever comes along. Sockets that
+ * wait in TIME_WAIT, and handshakes of a listener, are no sockets of this kind.
+ * Subflows of MPTCP are TCP connections of their own here.
+ */
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(set_state, struct sock *sk, int old, int new)
+{
+	struct connection *c;
+	struct tcp_sock *tp;
+
+	if (new == TCP_FIN_WAIT2 || new == TCP_CLOSING || new == TCP_LAST_ACK || new == TCP_SYN_RECV || sk->sk_protocol != IPPROTO_TCP)
+		return 0;
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (!tp)
+		return 0;
+	switch (new) {
+	case TCP_SYN_SENT:
+		connecting(tp);
+		break;
+	case TCP_LISTEN:
+		listening(tp);
+		break;
+	case TCP_ESTABLISHED:
+		established(tp, old);
+		break;
+	case TCP_FIN_WAIT1:
+	case TCP_CLOSE_WAIT:
+		/* Who closes first. */
+		if (!event_config[EVENT_CONNECTION].enabled)
+			break;
+		c = account(tp);
+		if (c && !c->closer)
+			c->closer = new == TCP_FIN_WAIT1 ? CLOSER_LOCAL : CLOSER_PEER;
+		break;
+	case TCP_CLOSE:
+		ended(tp, old);
+		break;
+	}
+	return 0;
+}
+
+/*
+ * The end of a TCP socket, in any way, after its last change of state: what
+ * that was to count is counted here where it was not run.
+ */
+SEC("tp_btf/tcp_destroy_sock")
+int BPF_PROG(destroy, struct sock *sk)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	struct connection *c;
+
+	if (!tp)
+		return 0;
+	c = account(tp);
+	if (!c || c->closed || c->listener)
+		return 0;
+	c->closed = 1;
+	if (c->opened)
+		finish(tp, c, 0);
+	else if (c->role == ROLE_CONNECT)
+		count_failed(tp, c);
+	return 0;
+}
+
+static __always_inline void count_state(struct tcp_sock *tp, struct connection *c, u8 state)
+{
+	struct tcp_key key = {};
+
+	fill(&key, tp, c, 0, state, 0, 0);
+	add(states_row(&key), 1);
+}
+
+/*
+ * At first over the network namespaces of all processes, later at each collection over
+ * the Collector's own: sockets without an account get one. At the first time they are
+ * older than we are, and what they did before is not ours to count; later they are
+ * new. Requests and what waits in TIME_WAIT can only be found here.
+ */
+SEC("iter/tcp")
+int meet(struct bpf_iter__tcp *ctx)
+{
+	struct sock_common *skc = ctx->sk_common;
+	struct connection *c;
+	struct tcp_sock *tp;
+	bool old;
+	u8 state;
+
+	if (!skc)
+		return 0;
+	state = skc->skc_state;
+	if (state == TCP_TIME_WAIT || state == TCP_NEW_SYN_RECV) {
+		struct tcp_key key = {};
+
+		if (!with_states)
+			return 0;
+		KEY_WORD(&key) = key_word(0, 0, 0, state == TCP_NEW_SYN_RECV ? TCP_SYN_RECV : state, 0, 0, 0);
+		if (by_namespace)
+			key.network_namespace = net_id(skc->skc_net.net);
+		add(states_row(&key), 1);
+		return 0;
+	}
+	tp = bpf_skc_to_tcp_sock(skc);
+	if (!tp || state == TCP_CLOSE)
+		return 0;
+	c = account(tp);
+	if (c)
+		return 0;
+	old = !acquainted;
+	c = new_account(tp);
+	if (!c)
+		return 0;
+	if (state == TCP_LISTEN) {
+		c->listener = 1;
+		c->drops = old ? tp->inet_conn.icsk_inet.sk.sk_drops.counter : 0;
+		return 0;
+	}
+	if (state == TCP_SYN_SENT) {
+		c->role = ROLE_CONNECT;
+		return 0;
+	}
+	if (old) {
+		adopt(tp, c, state);
+		return 0;
+	}
+	c->role = guess_role(tp, state);
+	c->syn = c->role == ROLE_CONNECT;
+	count_opened(tp, c);
+	return 0;
+}
+
+/*
+ * Each collection, over all sockets that have an account, in all network
+ * namespaces: what has grown since the last. Their locks are not held. So numbers
+ * are taken for exact when the socket was nobody's and nothing moved; else they may have
+ * one too many each way, for a FIN whose flag is not set yet.
+ */
+SEC("iter/bpf_sk_storage_map")
+int collect(struct bpf_iter__bpf_sk_storage_map *ctx)
+{
+	struct connection *c = ctx->value;
+	struct sock *sk = ctx->sk;
+	struct tcp_key key = {};
+	u64 sent, got, seen_sent, seen_got, acked, came;
+	struct tcp_sock *tp;
+	bool busy;
+	u8 state;
+
+	if (!sk || !c) {
+		acquainted = true;
+		return 0;
+	}
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (!tp)
+		return 0;
+	/* The iterator's is a buffer to the verifier; helpers and atomics want the map's value. */
+	c = account(tp);
+	if (!c || c->closed)
+		return 0;
+	state = tp->inet_conn.icsk_inet.sk.__sk_common.skc_state;
+	if (state == TCP_CLOSE)
+		return 0;
+	if (with_states)
+		count_state(tp, c, state);
+	if (state == TCP_LISTEN) {
+		count_listen_drops(tp, c);
+		return 0;
+	}
+	if (c->listener || state == TCP_SYN_SENT || state == TCP_SYN_RECV)
+		return 0;
+	seen_sent = c->transmitted;
+	seen_got = c->received;
+	acked = tp->bytes_acked;
+	came = tp->bytes_received;
+	busy = is_locked(tp);
+	sent = transmitted(tp, c, state);
+	got = received(tp);
+	if (busy || is_locked(tp) || acked != *(volatile u64 *)&tp->bytes_acked || came != *(volatile u64 *)&tp->bytes_received) {
+		sent = sent ? sent - 1 : 0;
+		got = got ? got - 1 : 0;
+	}
+	fill(&key, tp, c, 0, 0, 0, 0);
+	if (with_io) {
+		if (sent <= seen_sent || __sync_val_compare_and_swap(&c->transmitted, seen_sent, sent) != seen_sent)
+			sent = seen_sent;
+		if (got <= seen_got || __sync_val_compare_and_swap(&c->received, seen_got, got) != seen_got)
+			got = seen_got;
+		if (sent != seen_sent || got != seen_got)
+			count_io(&key, sent - seen_sent, got - seen_got);
+	}
+	if (samples())
+		sample(&key, tp, c);
+	count_out_of_order(&key, tp, c);
+	return 0;
+}
+
+/* What the socket is sending again, by what made it do so: __tcp_retransmit_skb() in net/ipv4/tcp_output.c and its callers. */
+static __always_inline u8 kind_of(struct tcp_sock *tp)
+{
+	u8 state = tp->inet_conn.icsk_inet.sk.__sk_common.skc_state;
+	u8 congestion = BPF_CORE_READ_BITFIELD(&tp->inet_conn, icsk_ca_state);
+
+	if (state == TCP_SYN_SENT)
+		return KIND_SYN;
+	if (state == TCP_SYN_RECV)
+		return KIND_SYN_ACK;
+	if (congestion == TCP_CA_LOSS)
+		return KIND_TIMEOUT;
+	if (congestion == TCP_CA_RECOVERY)
+		return KIND_FAST;
+	/* The timer's handler takes it back when the probe was sent. */
+	return tp->inet_conn.icsk_pending == ICSK_TIME_LOSS_PROBE ? KIND_PROBE : KIND_OTHER;
+}
+
+/*
+ * A segment, or several at once, was sent again. What the socket's own number of
+ * them has grown by is counted, so that it does not matter whether the kernel
+ * tells of those that it could not send; it does not before 6.17.
+ */
+SEC("tp_btf/tcp_retransmit_skb")
+int BPF_PROG(retransmit, struct sock *sk, struct sk_buff *skb)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	struct connection *c;
+
+	if (!tp)
+		return 0;
+	c = account(tp);
+	if (!c) {
+		struct tcp_skb_cb *cb = (void *)skb->cb;
+
+		c = new_account(tp);
+		if (!c)
+			return 0;
+		adopt(tp, c, tp->inet_conn.icsk_inet.sk.__sk_common.skc_state);
+		c->retransmits -= BPF_CORE_READ(cb, tcp_gso_segs);
+	}
+	count_retransmits(tp, c, kind_of(tp));
+	return 0;
+}
+
+/* The second step of a handshake, again. There is no socket yet, but the listener's. */
+SEC("tp_btf/tcp_retransmit_synack")
+int BPF_PROG(retransmit_synack, struct sock *sk)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	struct tcp_key key = {};
+	struct connection *c;
+
+	if (!tp)
+		return 0;
+	c = account(tp);
+	/* With fast open, the connection's own socket exists, whose number has it too. */
+	if (c && !c->listener)
+		c->retransmits = tp->total_retrans;
+	fill(&key, tp, c, 0, 0, KIND_SYN_ACK, 0);
+	if (by_role)
+		key.role = ROLE_ACCEPT;
+	add(retransmits_row(&key), 1);
+	return 0;
+}
+
+/*
+ * A reset came that is valid, in any state but TIME_WAIT and a listener's handshakes.
+ */
+SEC("tp_btf/tcp_receive_reset")
+int BPF_PROG(reset_received, struct sock *sk)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	struct tcp_key key = {};
+
+	if (!tp)
+		return 0;
+	fill(&key, tp, account(tp), 0, 0, DIRECTION_RECEIVE, 0);
+	add(resets_row(&key), 1);
+	return 0;
+}
+
+/* To a packet that no socket, or one in TIME_WAIT, wanted: all that is known is in the packet. */
+static __noinline void count_reset_of(struct sk_buff *skb, u8 reason)
+{
+	unsigned char *head = skb->head;
+	struct tcphdr_start tcp = {};
+	struct tcp_key key = {};
+	u8 family, role = ROLE_NONE;
+	__be16 port = 0;
+
+	if (bpf_probe_read_kernel(&tcp, sizeof(tcp), head + skb->transport_header))
+		return;
+	/* Somebody asked for a server that is not there. */
+	if ((tcp.flags & 0x12) == 0x02) {
+		role = ROLE_ACCEPT;
+		port = tcp.dest;
+	}
+	family = skb->protocol == bpf_htons(0x86dd) ? 6 : 4;
+	KEY_WORD(&key) = key_word(port, role, 0, 0, DIRECTION_TRANSMIT, reason, family);
+	if (by_namespace)
+		key.network_namespace = net_id(BPF_CORE_READ(skb, dev, nd_net.net));
+	if (by_peer || by_local) {
+		unsigned char *ip = head + skb->network_header;
+		struct address peer = {}, local = {};
+
+		if (family == 6) {
+			bpf_probe_read_kernel(&peer, sizeof(peer), ip + 8);
+			bpf_probe_read_kernel(&local, sizeof(local), ip + 24);
+		} else {
+			__be32 addresses[2] = {};
+
+			bpf_probe_read_kernel(addresses, sizeof(addresses), ip + 12);
+			peer = ipv4_mapped(addresses[0]);
+			local = ipv4_mapped(addresses[1]);
+		}
+		if (by_peer)
+			key.peer = address_named(&peer);
+		if (by_local)
+			key.local = address_named(&local);
+	}
+	add(resets_row(&key), 1);
+}
+
+static __always_inline int reset_sent(struct sock *sk, struct sk_buff *skb, u32 reason)
+{
+	struct tcp_sock *tp = sk ? bpf_skc_to_tcp_sock(sk) : 0;
+	struct tcp_key key = {};
+
+	if (!tp) {
+		if (skb)
+			count_reset_of(skb, reason);
+		return 0;
+	}
+	/* A listener's, where the handshake was no good. */
+	fill(&key, tp, account(tp), 0, 0, DIRECTION_TRANSMIT, reason);
+	add(resets_row(&key), 1);
+	return 0;
+}
+
+/* A reset was sent: by a socket that gives up, or in answer to a packet that is wrong here. */
+SEC("tp_btf/tcp_send_reset")
+int BPF_PROG(reset_sent_reason, struct sock *sk, struct sk_buff *skb, int reason)
+{
+	return reset_sent(sk, skb, reason);
+}
+
+/* Before Linux 6.10: without a reason, and only those of which there is a socket. */
+SEC("tp_btf/tcp_send_reset")
+int BPF_PROG(reset_sent_plain, struct sock *sk, struct sk_buff *skb)
+{
+	return reset_sent(sk, skb, 0);
+}
+
+/* Packets that the kernel threw away. */
+struct drop_key {
+	u32 reason; /* enum skb_drop_reason of the running kernel */
+	u8 transport;
+	u8 unused;
+	u16 ethertype;
+	u64 cgroup;
+	u32 network_namespace;
+	u32 unused2;
+	u64 location;
+};
+
+SWAPPED_MAP(drops, PERCPU_HASH, struct drop_key, struct count, 10000);
+
+/* Of a socket of any protocol; of v1 hierarchies, only that of a TCP socket is known. Requests, and what waits, have no owner. */
+static __always_inline u64 cgroup_of_any(struct sock *sk)
+{
+	u8 state = sk->__sk_common.skc_state;
+
+	if (state == TCP_TIME_WAIT || state == TCP_NEW_SYN_RECV)
+		return 0;
+	if (cgroup_controller >= 0) {
+		struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+		struct connection *c = tp ? account(tp) : 0;
+
+		return c ? c->cgroup : 0;
+	}
+	return sock_cgroup_id(sk);
+}
+
+/*
+ * A packet was freed that was not used up: what is used up goes through
+ * consume_skb. Only network packets are looked at, and not the messages of
+ * netlink and local sockets.
+ */
+static __always_inline int drop(struct sk_buff *skb, void *location, u32 reason, struct sock *receiver)
+{
+	u16 ethertype = bpf_ntohs(skb->protocol);
+	struct net_device *dev = skb->dev;
+	struct drop_key key = {};
+	struct sock *sk = skb->sk;
+	struct count *row;
+
+	if (ethertype != 0x0800 && ethertype != 0x86dd && !(ethertype && dev))
+		return 0;
+	key.reason = reason;
+	if (by_transport && skb->network_header != 0xffff && (ethertype == 0x0800 || ethertype == 0x86dd)) {
+		unsigned char *ip = skb->head + skb->network_header;
+
+		bpf_probe_read_kernel(&key.transport, 1, ip + (ethertype == 0x0800 ? 9 : 6));
+	}
+	if (by_family)
+		key.ethertype = ethertype;
+	if (receiver)
+		sk = receiver;
+	if (by_cgroup && sk)
+		key.cgroup = cgroup_of_any(sk);
+	/* The sender's socket stays with a packet on its way through a veth. And in the queue of a socket, dev is no pointer. */
+	if (by_namespace) {
+		if (!receiver)
+			key.network_namespace = net_id(BPF_CORE_READ(dev, nd_net.net));
+		if (!key.network_namespace && sk)
+			key.network_namespace = net_id(BPF_CORE_READ(sk, __sk_common.skc_net.net));
+	}
+	if (by_location)
+		key.location = (u64)location;
+	row = drops_row(&key);
+	add(row, 1);
+	return 0;
+}
+
+/* Since Linux 6.11 it is told who was to receive the packet. */
+SEC("tp_btf/kfree_skb")
+int BPF_PROG(drop_receiver, struct sk_buff *skb, void *location, int reason, struct sock *receiver)
+{
+	return reason ? drop(skb, location, reason, receiver) : 0;
+}
+
+/* Since Linux 5.17 there are reasons. */
+SEC("tp_btf/kfree_skb")
+int BPF_PROG(drop_reason, struct sk_buff *skb, void *location, int reason)
+{
+	return reason ? drop(skb, location, reason, 0) : 0;
+}
+
+SEC("tp_btf/kfree_skb")
+int BPF_PROG(drop_plain, struct sk_buff *skb, void *location)
+{
+	return drop(skb, location, 0, 0);
+}

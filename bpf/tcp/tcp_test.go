@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package tcp_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/kernel"
+)
+
+// How long what has to come may take, and how often it is looked for.
+const (
+	wait = 20 * time.Second
+	tick = 20 * time.Millisecond
+)
+
+// byNamespace breaks every metric down by network namespace, so that a test finds its own hosts.
+const byNamespace = `
+collection_interval: 200ms
+probes:
+  tcp:
+    metrics:
+      ebpf.tcp.connections: { attributes: [ebpf.network.namespace, ebpf.tcp.role, server.port, error.type] }
+      ebpf.tcp.connect.latency: { attributes: [ebpf.network.namespace, ebpf.tcp.role, server.port] }
+      ebpf.tcp.connection.duration: { attributes: [ebpf.network.namespace, ebpf.tcp.role, error.type, network.connection.state] }
+      ebpf.tcp.io: { attributes: [ebpf.network.namespace, ebpf.tcp.role, server.port] }
+      ebpf.tcp.rtt: { attributes: [ebpf.network.namespace, ebpf.tcp.role] }
+      ebpf.tcp.rtt.min: { enabled: true, attributes: [ebpf.network.namespace] }
+      ebpf.tcp.rtt.variance: { enabled: true, attributes: [ebpf.network.namespace] }
+      ebpf.tcp.congestion_window: { enabled: true, attributes: [ebpf.network.namespace] }
+      ebpf.tcp.out_of_order: { enabled: true, attributes: [ebpf.network.namespace] }
+      ebpf.tcp.retransmits: { attributes: [ebpf.network.namespace, ebpf.tcp.retransmit.kind] }
+      ebpf.tcp.resets: { attributes: [ebpf.network.namespace, network.io.direction, ebpf.tcp.reset.reason] }
+      ebpf.tcp.listen.drops: { attributes: [ebpf.network.namespace, server.port] }
+      system.network.connection.count: { attributes: [ebpf.network.namespace, ebpf.tcp.role, network.connection.state] }
+      ebpf.network.drops: { attributes: [ebpf.network.namespace, ebpf.network.drop.reason, network.transport] }
+`
+
+// pair is two hosts with a cable between them.
+func pair(t *testing.T) (here, there *kernel.Network) {
+	t.Helper()
+	here, there = kernel.NewNetwork(t), kernel.NewNetwork(t)
+	here.Connect("cable", there, "cable")
+	here.Up("cable", "10.1.0.1/24", "fd00::1/64")
+	there.Up("cable", "10.1.0.2/24", "fd00::2/64")
+	here.Settle("cable")
+	return here, there
+}
+
+// of are the points of a host.
+func of(points []kernel.Point, n *kernel.Network) []kernel.Point {
+	return kernel.With(points, "ebpf.network.namespace", n.Inode())
+}
+
+// values are the points' values by their attributes in an order; of histograms, the counts.
+func values(points []kernel.Point, attributes ...string) map[string]int {
+	m := map[string]int{}
+	for _, p := range points {
+		var parts []string
+		for _, a := range attributes {
+			if v, ok := p.Attributes[a]; ok {
+				parts = append(parts, fmt.Sprint(v))
+			} else {
+				parts = append(parts, "-")
+			}
+		}
+		if n := int(p.Value) + int(p.Count); n != 0 {
+			m[strings.Join(parts, " ")] += n
+		}
+	}
+	return m
+}
+
+func total(points []kernel.Point) (n int) {
+	for _, v := range values(points) {
+		n += v
+	}
+	return n
+}
+
+// counters are the kernel's own of a host's TCP, by the names that `nstat -a` gives them.
+func counters(n *kernel.Network) map[string]int {
+	m := map[string]int{}
+	for _, file := range []string{"snmp", "netstat"} {
+		// A line of names, and one of numbers.
+		lines := strings.Split(read(n, file), "\n")
+		for i := 0; i+1 < len(lines); i += 2 {
+			names, numbers := strings.Fields(lines[i]), strings.Fields(lines[i+1])
+			for j := 1; j < len(names); j++ {
+				m[strings.TrimSuffix(names[0], ":")+names[j]], _ = strconv.Atoi(numbers[j])
+			}
+		}
+	}
+	return m
+}
+
+// read is a file of a host's, below /proc/net.
+func read(n *kernel.Network, file string) (text string) {
+	n.Do(func() {
+		b, err := os.ReadFile("/proc/thread-self/net/" + file)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			panic(err)
+		}
+		text = string(b)
+	})
+	return text
+}
+
+// set is a host's setting, below /proc/sys/net/ipv4.
+func set(t *testing.T, n *kernel.Network, name, value string) {
+	t.Helper()
+	n.Do(func() { require.NoError(t, os.WriteFile("/proc/sys/net/ipv4/"+name, []byte(value), 0)) })
+}
+
+// states are how many sockets of a host are in which state, by the numbers of include/net/tcp_states.h in hexadecimal.
+func states(n *kernel.Network) map[string]int {
+	m := map[string]int{}
+	for _, file := range []string{"tcp", "tcp6"} {
+		for line := range strings.Lines(read(n, file)) {
+			if f := strings.Fields(line); len(f) > 3 && f[0] != "sl" {
+				m[f[3]]++
+			}
+		}
+	}
+	return m
+}
+
+// server accepts connections, and sends back what it reads.
+type server struct {
+	net.Listener
+	done sync.WaitGroup
+	mu   sync.Mutex
+	open []net.Conn
+}
+
+func serve(t *testing.T, n *kernel.Network, network, address string) *server {
+	t.Helper()
+	s := &server{}
+	n.Do(func() {
+		var err error
+		s.Listener, err = net.Listen(network, address)
+		require.NoError(t, err)
+	})
+	s.run()
+	t.Cleanup(s.end)
+	return s
+}
+
+func (s *server) run() {
+	s.done.Go(func() {
+		for {
+			c, err := s.Accept()
+			if err != nil {
+				return
+			}
+			s.mu.Lock()
+			s.open = append(s.open, c)
+			s.mu.Unlock()
+			s.done.Go(func() {
+				defer c.Close()
+				_, _ = io.Copy(c, c)
+			})
+		}
+	})
+}
+
+// drop closes what it has accepted.
+func (s *server) drop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.open {
+		c.Close()
+	}
+}
+
+// end waits until all connections are closed.
+func (s *server) end() {
+	s.Close()
+	s.done.Wait()
+}
+
+func dial(t *testing.T, n *kernel.Network, network, address string) *net.TCPConn {
+	t.Helper()
+	var c net.Conn
+	n.Do(func() {
+		var err error
+		c, err = net.Dial(network, address)
+		require.NoError(t, err)
+	})
+	return c.(*net.TCPConn)
+}
+
+// exchange sends bytes and reads them back.
+func exchange(t *testing.T, c *net.TCPConn, size int) {
+	t.Helper()
+	var sent sync.WaitGroup
+	sent.Go(func() {
+		_, err := c.Write(make([]byte, size))
+		assert.NoError(t, err)
+	})
+	_, err := io.ReadFull(c, make([]byte, size))
+	require.NoError(t, err)
+	sent.Wait()
+}
+
+// Connections, their bytes and their ends, on both sides, against the kernel's counters and what the processes sent.
+func TestKernelTCPConnections(t *testing.T) {
+	here, there := pair(t)
+	run := here.Start(byNamespace)
+	v4 := serve(t, there, "tcp4", "10.1.0.2:8080")
+	v6 := serve(t, here, "tcp6", "[fd00::1]:9090")
+	sent := 0
+	for i := range 20 {
+		c := dial(t, here, "tcp4", "10.1.0.2:8080")
+		exchange(t, c, i*1000)
+		sent += i * 1000
+		require.NoError(t, c.Close())
+	}
+	c := dial(t, there, "tcp6", "[fd00::1]:9090")
+	exchange(t, c, 1<<20)
+	require.NoError(t, c.Close())
+	v4.end()
+	v6.end()
+	closed(t, here, there)
+	run.Stop()
+
+	connections := run.Last("ebpf.tcp.connections")
+	// Two CPUs may end one handshake. The kernel counts the connection that then is none, too.
+	none := func(n *kernel.Network) int {
+		return total(kernel.With(of(connections, n), "error.type", "ECONNABORTED"))
+	}
+	opened := func(n *kernel.Network) map[string]int {
+		v := values(of(connections, n), "ebpf.tcp.role", "server.port", "error.type")
+		delete(v, "accept 8080 ECONNABORTED")
+		delete(v, "accept 9090 ECONNABORTED")
+		return v
+	}
+	assert.Equal(t, map[string]int{"connect 8080 -": 20, "accept 9090 -": 1}, opened(here))
+	assert.Equal(t, map[string]int{"accept 8080 -": 20, "connect 9090 -": 1}, opened(there))
+	assert.Equal(t, 20, counters(here)["TcpActiveOpens"])
+	assert.Equal(t, 1+none(here), counters(here)["TcpPassiveOpens"])
+	assert.Equal(t, 20+none(there), counters(there)["TcpPassiveOpens"])
+
+	bytes := run.Last("ebpf.tcp.io")
+	assert.Equal(t, map[string]int{
+		"connect 8080 transmit": sent, "connect 8080 receive": sent, "accept 9090 transmit": 1 << 20, "accept 9090 receive": 1 << 20,
+	}, values(of(bytes, here), "ebpf.tcp.role", "server.port", "network.io.direction"))
+	assert.Equal(t, map[string]int{
+		"accept 8080 transmit": sent, "accept 8080 receive": sent, "connect 9090 transmit": 1 << 20, "connect 9090 receive": 1 << 20,
+	}, values(of(bytes, there), "ebpf.tcp.role", "server.port", "network.io.direction"))
+
+	assert.Equal(t, map[string]int{"connect": 20}, values(of(run.Last("ebpf.tcp.connect.latency"), here), "ebpf.tcp.role"))
+	assert.Equal(t, 21, total(of(run.Last("ebpf.tcp.connection.duration"), here)))
+	assert.Equal(t, 21, total(of(run.Last("ebpf.tcp.connection.duration"), there)))
+	assert.GreaterOrEqual(t, total(of(run.Last("ebpf.tcp.rtt"), here)), 21)
+}
+
+// closed waits until no connection of the hosts is left but those in TIME_WAIT.
+func closed(t *testing.T, hosts ...*kernel.Network) {
+	t.Helper()
+	const timeWait, listen = "06", "0A"
+	for _, n := range hosts {
+		require.Eventually(t, func() bool {
+			left := states(n)
+			delete(left, timeWait)
+			delete(left, listen)
+			return len(left) == 0
+		}, wait, tick)
+	}
+}
