@@ -158,18 +158,29 @@ func (r *run) write(started time.Time) error {
 	if !ok || !ended {
 		return fmt.Errorf("%s has no place for figures: %s ... %s", r.docs, beginMark, endMark)
 	}
-	text := head + beginMark + "\n" + where(started) + "\n\n" + r.markdown() + endMark + tail
+	text := head + beginMark + "\n" + where(started) + "\n\n" + r.markdown(rest) + endMark + tail
 	if err := os.WriteFile(r.docs, []byte(text), 0o644); err != nil {
 		return fmt.Errorf("write the document: %w", err)
 	}
 	return nil
 }
 
-func (r *run) markdown() string {
+// markdown is the table. What the old one has of areas that were not measured now stays.
+func (r *run) markdown(old string) string {
+	measured := make(map[string]bool)
+	for _, f := range r.figures {
+		measured[f.area] = true
+	}
 	var b strings.Builder
 	line := func(cells []string) { fmt.Fprintf(&b, "| %s |\n", strings.Join(cells, " | ")) }
 	line(heads)
 	line(slices.Repeat([]string{"---"}, len(heads)))
+	for row := range strings.Lines(old) {
+		area, _, ok := strings.Cut(strings.TrimPrefix(row, "| "), " |")
+		if ok && strings.HasPrefix(row, "| ") && area != "---" && strings.TrimSpace(area) != "" && !measured[area] {
+			b.WriteString(row)
+		}
+	}
 	for _, f := range r.figures {
 		line(f.cells())
 	}

@@ -70,7 +70,7 @@ func (s sample) all() int {
 func soakTime(t *testing.T) time.Duration {
 	text := os.Getenv("SOAK")
 	if text == "" {
-		return time.Duration(size(10, 20, 60)) * time.Second
+		return time.Duration(size(20, 20, 60)) * time.Second
 	}
 	d, err := time.ParseDuration(text)
 	require.NoError(t, err)
@@ -80,10 +80,9 @@ func soakTime(t *testing.T) time.Duration {
 // churn makes what comes and goes on a host, at a moderate rate, until stop is closed: cgroups with processes in them, flows, keys and events.
 func churn(t *testing.T, parent *kernel.Cgroup, network *kernel.Network, stop <-chan struct{}, generators ...*generator) (wait func()) {
 	var running sync.WaitGroup
-	times := size(10, 1, 1) // as slow
 	every := func(pace time.Duration, fn func(i int)) {
 		running.Go(func() {
-			ticker := time.NewTicker(pace * time.Duration(times))
+			ticker := time.NewTicker(pace)
 			defer ticker.Stop()
 			for i := 0; ; i++ {
 				select {
@@ -122,6 +121,9 @@ func churn(t *testing.T, parent *kernel.Cgroup, network *kernel.Network, stop <-
 // Hours of everything that comes and goes, with a restart of the receiver from time to time: what it holds stays the same.
 func TestKernelSoak(t *testing.T) {
 	kernel.NeedRoot(t)
+	if testing.Short() && os.Getenv("SOAK") == "" {
+		t.Skip("takes its time, and is the same on all kernels: run `make soak`")
+	}
 	dir, token := numberedProbe(t)
 	parent, network := kernel.NewCgroup(t), kernel.NewNetwork(t)
 	config := fmt.Sprintf(`
@@ -144,7 +146,7 @@ probes:
 	t.Cleanup(ended)
 
 	// Caches and tables fill up first. There is a restart for ten samples.
-	samples := size(20, 100, 100)
+	const samples = 100
 	whole := soakTime(t)
 	first, list := whole/5, make([]sample, 0, samples)
 	var produced int64
@@ -157,7 +159,7 @@ probes:
 			r.stop()
 			begin()
 		}
-		time.Sleep((whole - first) / time.Duration(samples))
+		time.Sleep((whole - first) / samples)
 		list = append(list, r.sample())
 	}
 	ended()

@@ -144,7 +144,7 @@ func TestKernelStorm(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir, token := numberedProbe(t)
 			mine, other := kernel.NewCgroup(t), kernel.NewCgroup(t)
-			bursts := size(300, 10_000, 150_000)
+			bursts := size(40, 10_000, 150_000)
 
 			l := newLedger()
 			var generators []*generator
