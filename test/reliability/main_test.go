@@ -10,6 +10,7 @@
 package reliability_test
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"testing"
@@ -21,6 +22,8 @@ const childVariable = "RELIABILITY_TEST_CHILD"
 func TestMain(m *testing.M) {
 	switch os.Getenv(childVariable) {
 	case "":
+		flag.Parse()
+		burst = int64(size(8, 200, 200))
 		os.Exit(m.Run())
 	case "generate":
 		end(generate(os.Args[1:]))

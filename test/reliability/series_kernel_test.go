@@ -97,7 +97,7 @@ func TestKernelSeriesExplosion(t *testing.T) {
 	keysMade, few := size(20_000, 1_000_000, 10_000_000), size(1000, 10_000, 10_000)
 	// Over many ticks, and a minute where there is one.
 	interval := time.Duration(size(1, 1, 4)) * tick
-	pace := time.Duration(size(1, 3, 60)) * time.Second * 2 * burst / time.Duration(keysMade)
+	pace := time.Duration(size(1, 3, 60)) * time.Second * 2 * time.Duration(burst) / time.Duration(keysMade)
 	for _, test := range []struct {
 		name      string
 		config    string
@@ -130,7 +130,7 @@ func TestKernelSeriesExplosion(t *testing.T) {
 			r := start(t, fmt.Sprintf("%s\ncollection_interval: %v\nprobes: { numbered: { path: %q, token: %d, burst: %d, max_series: %d } }",
 				test.config, interval, dir, token, burst, test.maxSeries), sink, nil)
 			begin := time.Now()
-			each := keysMade / 2 / burst
+			each := keysMade / 2 / int(burst)
 			var running sync.WaitGroup
 			for _, g := range generators {
 				running.Go(func() { g.run(each) })
