@@ -75,15 +75,7 @@ func sum(points []kernel.Point) (total float64) {
 func values(points []kernel.Point, attributes ...string) map[string]float64 {
 	m := map[string]float64{}
 	for _, p := range points {
-		var parts []string
-		for _, a := range attributes {
-			if v, ok := p.Attributes[a]; ok {
-				parts = append(parts, fmt.Sprint(v))
-			} else {
-				parts = append(parts, "-")
-			}
-		}
-		m[strings.Join(parts, " ")] += p.Value
+		m[p.Series(attributes...)] += p.Value
 	}
 	return m
 }

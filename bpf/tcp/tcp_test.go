@@ -6,7 +6,6 @@ package tcp_test
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"net"
@@ -71,16 +70,8 @@ func of(points []kernel.Point, n *kernel.Network) []kernel.Point {
 func values(points []kernel.Point, attributes ...string) map[string]int {
 	m := map[string]int{}
 	for _, p := range points {
-		var parts []string
-		for _, a := range attributes {
-			if v, ok := p.Attributes[a]; ok {
-				parts = append(parts, fmt.Sprint(v))
-			} else {
-				parts = append(parts, "-")
-			}
-		}
 		if n := int(p.Value) + int(p.Count); n != 0 {
-			m[strings.Join(parts, " ")] += n
+			m[p.Series(attributes...)] += n
 		}
 	}
 	return m

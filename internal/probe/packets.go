@@ -66,6 +66,7 @@ type instances struct {
 // newInstances prepares a program for interfaces. It stays good as long as the maps do.
 func (l *loader) newInstances(name string, spec *ebpf.ProgramSpec, o *object, loaded map[string]*ebpf.Map) *instances {
 	section := o.Variables[attachmentVariable].SectionName
+	filters := sync.OnceValues(func() ([2]*filter.Program, error) { return compileFilter(l.settings.PacketFilter) })
 	return &instances{
 		namespaces: asks(l.spec, l.settings, "ifindex"),
 		loaded:     make(map[attachment]*ebpf.Program),
@@ -87,7 +88,7 @@ func (l *loader) newInstances(name string, spec *ebpf.ProgramSpec, o *object, lo
 			}
 			maps[section] = m
 			program := spec.Copy()
-			if err := l.joinFilter(program, a); err != nil {
+			if err := l.joinFilter(program, a, filters); err != nil {
 				return nil, err
 			}
 			return l.loadProgram(name, program, own, maps)
@@ -96,11 +97,11 @@ func (l *loader) newInstances(name string, spec *ebpf.ProgramSpec, o *object, lo
 }
 
 // joinFilter puts the user's expression into the program.
-func (l *loader) joinFilter(program *ebpf.ProgramSpec, a attachment) error {
+func (l *loader) joinFilter(program *ebpf.ProgramSpec, a attachment, compiled func() ([2]*filter.Program, error)) error {
 	if l.settings.PacketFilter == "" {
 		return nil
 	}
-	filters, err := compileFilter(l.settings.PacketFilter)
+	filters, err := compiled()
 	if err != nil {
 		return fmt.Errorf("filter: %w", err)
 	}

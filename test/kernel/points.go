@@ -3,6 +3,9 @@
 package kernel
 
 import (
+	"fmt"
+	"strings"
+
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 )
@@ -17,6 +20,18 @@ type Point struct {
 	Count      uint64
 	Buckets    []uint64
 	Bounds     []float64
+}
+
+// Series are the values of attributes in an order, with a blank between; "-" stands for one that is not there.
+func (p Point) Series(attributes ...string) string {
+	parts := make([]string, len(attributes))
+	for i, a := range attributes {
+		parts[i] = "-"
+		if v, ok := p.Attributes[a]; ok {
+			parts[i] = fmt.Sprint(v)
+		}
+	}
+	return strings.Join(parts, " ")
 }
 
 // Points are the data points of a metric in one payload.
