@@ -7,7 +7,6 @@ package e2e_test
 import (
 	"bufio"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -21,6 +20,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/kernel"
 )
 
 const (
@@ -36,21 +37,7 @@ const (
 // needCollector skips a test that would test nothing, or something else than the sources.
 func needCollector(t *testing.T) {
 	t.Helper()
-	built, err := os.Stat(binary)
-	if err != nil {
-		t.Skip("needs build/otelcol-ebpf: run `make test-e2e`")
-	}
-	for _, dir := range []string{"bpf", "internal", "receiver"} {
-		require.NoError(t, filepath.WalkDir(filepath.Join(root, dir), func(path string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() || strings.HasSuffix(path, "_test.go") || strings.Contains(path, "testdata") {
-				return err
-			}
-			if info, err := d.Info(); err == nil && info.ModTime().After(built.ModTime()) {
-				t.Skipf("build/otelcol-ebpf is older than %s: run `make test-e2e`", path)
-			}
-			return nil
-		}))
-	}
+	kernel.Built(t, root, "test-e2e")
 }
 
 // sharedDir is a temporary folder that other users can look into.

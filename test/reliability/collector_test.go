@@ -8,7 +8,6 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -22,6 +21,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/kernel"
 )
 
 const (
@@ -32,21 +33,7 @@ const (
 // needCollector skips a test that would test nothing, or something else than the sources.
 func needCollector(t *testing.T) {
 	t.Helper()
-	built, err := os.Stat(program)
-	if err != nil {
-		t.Skip("needs build/otelcol-ebpf: run `make reliability`")
-	}
-	for _, dir := range []string{"bpf", "internal", "receiver"} {
-		require.NoError(t, filepath.WalkDir(filepath.Join(root, dir), func(path string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() || strings.HasSuffix(path, "_test.go") || strings.Contains(path, "testdata") {
-				return err
-			}
-			if info, err := d.Info(); err == nil && info.ModTime().After(built.ModTime()) {
-				t.Skipf("build/otelcol-ebpf is older than %s: run `make reliability`", path)
-			}
-			return nil
-		}))
-	}
+	kernel.Built(t, root, "reliability")
 }
 
 // freePort is one that nobody listens on.
