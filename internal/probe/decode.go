@@ -43,7 +43,7 @@ func (p keyPath) String() string {
 }
 
 // decoder fills the structs of a spec from YAML nodes by their yaml tags. Unlike the YAML package's own it reports
-// every mistake with its key, refuses aliases, and converts nothing silently: a string is a string.
+// every mistake with its key, and converts nothing silently: a string is a string.
 type decoder struct {
 	file string
 	errs []*SpecError
@@ -107,11 +107,8 @@ func (d *decoder) value(n *yaml.Node, p keyPath, v reflect.Value) {
 	if _, seen := d.lines[p]; !seen {
 		d.lines[p] = n.Line
 	}
-	n = longhand(n, v.Type())
-	if n.Kind == yaml.AliasNode {
-		d.fail(n.Line, p, "an alias (*%s): write the value out", n.Value)
-		return
-	}
+	// An alias of what it is in ends soon: the types of a spec do not hold themselves.
+	n = longhand(resolve(n), v.Type())
 	switch v.Kind() {
 	case reflect.Struct:
 		d.structure(n, p, v)
@@ -122,6 +119,14 @@ func (d *decoder) value(n *yaml.Node, p keyPath, v reflect.Value) {
 	default:
 		d.scalar(n, p, v)
 	}
+}
+
+// resolve returns what an alias stands for.
+func resolve(n *yaml.Node) *yaml.Node {
+	if n.Kind == yaml.AliasNode {
+		return n.Alias
+	}
+	return n
 }
 
 // longhand expands the short forms: a string for an [Attribute], a list for a [Role], a string or a list of strings
@@ -146,12 +151,14 @@ func longhand(n *yaml.Node, t reflect.Type) *yaml.Node {
 	return &yaml.Node{Kind: yaml.MappingNode, Line: n.Line, Content: []*yaml.Node{name, value}}
 }
 
-// pairs calls fn with the keys and values of a mapping, without doubled keys and keys that are no scalars.
+// pairs calls fn with the keys and values of a mapping, without doubled keys and keys that are no scalars. Those of a mapping that
+// is merged into it (`<<: *anchor`) come after its own, which are in their place.
 func (d *decoder) pairs(n *yaml.Node, p keyPath, fn func(key, value *yaml.Node, p keyPath)) {
 	if n.Kind != yaml.MappingNode {
 		d.fail(n.Line, p, "want a mapping, have %s", describe(n))
 		return
 	}
+	var merged []*yaml.Node
 	seen := make(map[string]int, len(n.Content)/2)
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
@@ -166,7 +173,7 @@ func (d *decoder) pairs(n *yaml.Node, p keyPath, fn func(key, value *yaml.Node, 
 		}
 		seen[key.Value] = key.Line
 		if key.ShortTag() == "!!merge" {
-			d.fail(key.Line, at, "merge keys are not supported: write the keys out")
+			merged = d.merged(value, at)
 			continue
 		}
 		if _, known := d.lines[at]; !known {
@@ -174,6 +181,27 @@ func (d *decoder) pairs(n *yaml.Node, p keyPath, fn func(key, value *yaml.Node, 
 		}
 		fn(key, value, at)
 	}
+	for i := 0; i+1 < len(merged); i += 2 {
+		if _, own := seen[merged[i].Value]; !own {
+			fn(merged[i], merged[i+1], p.key(merged[i].Value))
+		}
+	}
+}
+
+// merged are the keys and values of a mapping that is merged into another. That it is a plain one keeps them from coming in a circle.
+func (d *decoder) merged(n *yaml.Node, p keyPath) []*yaml.Node {
+	n = resolve(n)
+	if n.Kind != yaml.MappingNode {
+		d.fail(n.Line, p, "want a mapping to merge, have %s", describe(n))
+		return nil
+	}
+	for i := 0; i < len(n.Content); i += 2 {
+		if key := n.Content[i]; key.Kind != yaml.ScalarNode || key.ShortTag() == "!!merge" {
+			d.fail(key.Line, p, "want a mapping of plain keys to merge")
+			return nil
+		}
+	}
+	return n.Content
 }
 
 func (d *decoder) structure(n *yaml.Node, p keyPath, v reflect.Value) {
@@ -298,8 +326,6 @@ func describe(n *yaml.Node) string {
 		return "a mapping"
 	case yaml.SequenceNode:
 		return "a list"
-	case yaml.AliasNode:
-		return "an alias"
 	}
 	const most = 40
 	text := n.Value

@@ -93,6 +93,42 @@ func TestParseShortAttribute(t *testing.T) {
 	assert.Equal(t, Attribute{Field: "pid"}, spec.Events["ebpf.demo.exec"].Attributes["process.pid"])
 }
 
+// What is shared may be written once. A key of one's own is in the place of one that is merged.
+func TestParseAliases(t *testing.T) {
+	const text = `
+name: shared
+summary: Aliases and merge keys
+description: None.
+object: shared.bpf.o
+programs: { all: [one] }
+dimensions:
+  container: { description: &text What it is., field: cgroup, as: container }
+  port: { description: *text, field: port }
+metrics:
+  ebpf.a: &a
+    description: An a.
+    unit: s
+    type: counter
+    map: rows
+    value: v
+    attributes: &all { container: true, port: false }
+  ebpf.b: { <<: *a, value: w }
+  ebpf.c:
+    <<: *a
+    attributes: { port: true, <<: *all }
+`
+	spec, err := Parse(fstest.MapFS{SpecFile: {Data: []byte(text)}}, "shared/probe.yaml")
+	require.NoError(t, err)
+	a := Metric{
+		Description: "An a.", Unit: "s", Type: Counter, Map: "rows", Value: "v", Attributes: map[string]bool{"container": true, "port": false},
+	}
+	b, c := a, a
+	b.Value = "w"
+	c.Attributes = map[string]bool{"container": true, "port": true}
+	assert.Equal(t, map[string]Metric{"ebpf.a": a, "ebpf.b": b, "ebpf.c": c}, spec.Metrics)
+	assert.Equal(t, "What it is.", spec.Dimensions["port"].Description)
+}
+
 func TestParseFile(t *testing.T) {
 	for _, test := range []struct {
 		name string
