@@ -120,6 +120,46 @@ func TestKernelOutage(t *testing.T) {
 		away.Seconds(), 3*burst*event.made.Load(), burst*key.made.Load(), b.total()-before, float64(peak)/MiB)
 }
 
+// The Collector is restarted while the backend is away: the queue on the disk has what the first one took, and the second one delivers it. The
+// queue puts what was just being sent behind the rest, so that there is no order.
+func TestKernelRestartInAnOutage(t *testing.T) {
+	needCollector(t)
+	dir, token := numberedProbe(t)
+	b := newBackend(t)
+	b.seen = make(map[source]map[int64]bool)
+	config := outageConfig(b, dir, token, "", "queue_size: 100000, storage: file_storage", fmt.Sprintf("  file_storage: { directory: %q }", t.TempDir()))
+	const restarts = 3
+	n := size(3, 10, 100)
+	for stream := range restarts {
+		c := startCollector(t, config)
+		// Each begins to number anew.
+		event, key := newGenerator(t, nil, token, events, stream, 0), newGenerator(t, nil, token, keys, stream, 0)
+		for range n {
+			event.run(1)
+			key.run(1)
+			// A burst at a time: the ring has room for it.
+			require.Eventually(t, func() bool {
+				a := c.accounts("numbered")[plain]
+				return a["produced"] == burst*event.made.Load() && a["delivered"] == a["produced"]
+			}, patience, poll)
+		}
+		c.stop()
+	}
+	require.Zero(t, b.total())
+	b.up()
+	c := startCollector(t, config)
+	made := int64(restarts*n) * burst
+	require.EventuallyWithT(t, func(t *assert.CollectT) {
+		for _, name := range []string{plain, limited, filtered} {
+			assert.Equal(t, made, b.arrived(name), name)
+		}
+		assert.Equal(t, made, b.counted(), "growths")
+	}, patience, poll)
+	c.stop()
+	assert.Empty(t, b.wrong, "an event came twice")
+	t.Logf("%d events and %d keys of %d Collectors, delivered by another one", 3*made, made, restarts)
+}
+
 // A backend that is away, a queue in memory, and a storm: the limiter refuses, the kernel's ring fills, and what it has no room for is counted. When the
 // backend is back, the rest arrives.
 func TestKernelMemoryLimiter(t *testing.T) {

@@ -39,6 +39,8 @@ type ledger struct {
 	next  map[source]int64 // the least number that may come
 	count map[source]int64
 	told  map[string]map[string]int64 // of losses, by event and outcome
+	// seen has all numbers where they may come in any order.
+	seen  map[source]map[int64]bool
 	wrong []string
 }
 
@@ -63,12 +65,25 @@ func (l *ledger) take(ld plog.Logs) {
 		stream, _ := r.Attributes().Get("stream")
 		sequence, _ := r.Attributes().Get("sequence")
 		s := source{r.EventName(), stream.Int()}
-		if sequence.Int() < l.next[s] && len(l.wrong) < 10 {
+		if l.again(s, sequence.Int()) && len(l.wrong) < 10 {
 			l.wrong = append(l.wrong, fmt.Sprintf("%v has %d after %d", s, sequence.Int(), l.next[s]-1))
 		}
 		l.next[s] = sequence.Int() + 1
 		l.count[s]++
 	})
+}
+
+// again tells of a number that came before or, where there is an order, could have.
+func (l *ledger) again(s source, number int64) bool {
+	if l.seen == nil {
+		return number < l.next[s]
+	}
+	if l.seen[s] == nil {
+		l.seen[s] = make(map[int64]bool)
+	}
+	was := l.seen[s][number]
+	l.seen[s][number] = true
+	return was
 }
 
 // arrived is the number of an event's records.
