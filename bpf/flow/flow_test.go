@@ -25,12 +25,7 @@ import (
 // pair is two hosts with a cable between them: "here", where the receiver runs, and "there".
 func pair(t *testing.T) (here, there *kernel.Network) {
 	t.Helper()
-	here, there = kernel.NewNetwork(t), kernel.NewNetwork(t)
-	here.Connect("uplink", there, "far")
-	here.Up("uplink", "10.1.0.1/24", "fd00::1/64")
-	there.Up("far", "10.1.0.2/24", "fd00::2/64")
-	here.Settle("uplink")
-	return here, there
+	return kernel.Pair(t, "uplink", "far")
 }
 
 // wire is a pair of hosts that say nothing of their own: what passes is what a test sends.

@@ -95,6 +95,16 @@ struct path {
 struct file {
 	struct path f_path;
 	struct inode *f_inode;
+	void *private_data;
+};
+
+/* Behind a file descriptor. */
+struct fdtable {
+	struct file **fd;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
 };
 
 struct fs_struct {
@@ -249,6 +259,7 @@ struct task_struct {
 	const struct cred *cred;
 	char comm[16];
 	struct fs_struct *fs;
+	struct files_struct *files;
 	struct signal_struct *signal;
 	struct css_set *cgroups;
 };
@@ -270,5 +281,13 @@ struct bpf_iter__bpf_map_elem {
 };
 
 #pragma clang attribute pop
+
+/* What tracepoints of a system call's end give: their format is the same for all calls, and no type of the kernel's. */
+struct syscall_exit {
+	u64 common;
+	s32 number;
+	u32 unused;
+	s64 result;
+};
 
 #endif

@@ -103,6 +103,7 @@ struct sock {
 	struct sock_common __sk_common;
 	socket_lock_t sk_lock;
 	atomic_t sk_drops;
+	u32 sk_ack_backlog; /* of a listener: those that nobody accepted yet */
 	int sk_err;
 	int sk_err_soft;
 	u16 sk_protocol;
@@ -112,6 +113,10 @@ struct sock {
 /* Before 5.15 the member's type is another. */
 struct sock___val {
 	struct sock_cgroup_data___val sk_cgrp_data;
+};
+
+struct socket {
+	struct sock *sk;
 };
 
 struct inet_sock {
@@ -152,6 +157,16 @@ struct tcp_sock {
 	u32 segs_in;
 	u32 segs_out;
 	u32 rcv_ooopack;
+};
+
+/* What is left of a connection whose process has no more to do with it: those that wait, and those for whose end it waits. */
+struct inet_timewait_sock {
+	struct sock_common __tw_common;
+	volatile unsigned char tw_substate;
+};
+
+struct tcp_timewait_sock {
+	struct inet_timewait_sock tw_sk;
 };
 
 struct net_device {
@@ -199,13 +214,14 @@ static __always_inline u64 sock_cgroup_id(struct sock *sk)
 	struct cgroup *cgroup;
 
 	if (bpf_core_field_exists(((struct sock_cgroup_data *)0)->cgroup)) {
-		cgroup = BPF_CORE_READ(sk, sk_cgrp_data.cgroup);
+		cgroup = sk->sk_cgrp_data.cgroup;
+		return cgroup ? cgroup->kn->id : 1;
 	} else {
 		u64 val = BPF_CORE_READ((struct sock___val *)sk, sk_cgrp_data.val);
 
 		cgroup = val & 3 ? 0 : (struct cgroup *)val;
+		return cgroup ? BPF_CORE_READ(cgroup, kn, id) : 1;
 	}
-	return cgroup ? BPF_CORE_READ(cgroup, kn, id) : 1;
 }
 
 static __always_inline u32 net_id(struct net *net)

@@ -156,9 +156,11 @@ SWAPPED_MAP(exec_failures, HASH, struct exec_failure_key, struct process_count, 
 
 /*
  * Where process_exec() puts a record together. Only that program uses it, and
- * two runs of it can not meet on one CPU: the tracepoint fires in a task, never
- * in an interrupt, and keeps the task from being preempted; and since 6.1 the
- * kernel skips a program that already runs on the CPU.
+ * two runs of it can not meet on one CPU. The tracepoint fires in a task, never
+ * in an interrupt. Up to Linux 6.18 that task can not be preempted meanwhile;
+ * later it can, and the kernel then skips a program for the others on the CPU
+ * until it has ended there. A second program must not use it: what is skipped is
+ * the same program only.
  */
 struct exec_scratch {
 	struct exec_event event;
@@ -645,14 +647,6 @@ int BPF_PROG(oom_kill_exit, struct task_struct *task)
 	bpf_map_delete_elem(&oom_victims, &key);
 	return 0;
 }
-
-/* The part of a system call's exit record that is read. */
-struct syscall_exit {
-	u64 common;
-	s32 number;
-	u32 unused;
-	s64 result;
-};
 
 static __always_inline int exec_failed(struct syscall_exit *call)
 {

@@ -28,7 +28,7 @@ const volatile bool by_cgroup = true;
 const volatile bool by_server_port = true;
 const volatile bool by_role = true;
 const volatile bool by_error = true;
-const volatile bool by_state = false;
+const volatile bool by_last_state = false;
 const volatile bool by_kind = false;
 const volatile bool by_reason = false;
 const volatile bool by_family = false;
@@ -42,7 +42,6 @@ const volatile bool by_location = false;
 const volatile bool with_connections = true;
 const volatile bool with_latency = true;
 const volatile bool with_duration = true;
-const volatile bool with_io = true;
 const volatile bool with_rtt = true;
 const volatile bool with_rtt_min = false;
 const volatile bool with_rtt_variance = false;
@@ -51,6 +50,9 @@ const volatile bool with_states = true;
 const volatile bool with_retransmits = false;
 const volatile bool with_out_of_order = false;
 const volatile bool with_listen_drops = false;
+const volatile bool with_accept_queue = false;
+const volatile bool with_accept_wait = false;
+const volatile bool with_zero_window = false;
 
 #define ECONNABORTED 103
 #define EADDRNOTAVAIL 99
@@ -105,8 +107,7 @@ static __always_inline u64 key_word(__be16 server_port, u8 role, u8 error, u8 st
 		word |= (u64)role << 16;
 	if (by_error)
 		word |= (u64)error << 24;
-	if (by_state)
-		word |= (u64)state << 32;
+	word |= (u64)state << 32;
 	if (by_kind)
 		word |= (u64)kind << 40;
 	if (by_reason)
@@ -120,11 +121,6 @@ static __always_inline u64 key_word(__be16 server_port, u8 role, u8 error, u8 st
 
 struct count {
 	u64 count;
-};
-
-struct io {
-	u64 transmitted;
-	u64 received;
 };
 
 /* 8 us to 137 s, in ns. */
@@ -142,24 +138,33 @@ struct rtt {
 	HISTOGRAM(3, 24, 1);
 };
 
+/* What there is of every connection, in one row: finding it costs more than adding to it. */
+struct totals {
+	u64 connections;
+	u64 transmitted;
+	u64 received;
+	u64 out_of_order;
+	struct latency latency;
+	struct duration duration;
+	struct rtt rtt;
+};
+
 /* 2 to 65536 segments. */
 struct window {
 	HISTOGRAM(1, 16, 1);
 };
 
-SWAPPED_MAP(connections, PERCPU_HASH, struct tcp_key, struct count, 10000);
-SWAPPED_MAP(latencies, PERCPU_HASH, struct tcp_key, struct latency, 10000);
-SWAPPED_MAP(durations, PERCPU_HASH, struct tcp_key, struct duration, 10000);
-SWAPPED_MAP(io, PERCPU_HASH, struct tcp_key, struct io, 10000);
-SWAPPED_MAP(rtts, PERCPU_HASH, struct tcp_key, struct rtt, 10000);
-SWAPPED_MAP(rtt_minima, PERCPU_HASH, struct tcp_key, struct rtt, 10000);
-SWAPPED_MAP(rtt_variances, PERCPU_HASH, struct tcp_key, struct rtt, 10000);
-SWAPPED_MAP(windows, PERCPU_HASH, struct tcp_key, struct window, 10000);
-SWAPPED_MAP(states, PERCPU_HASH, struct tcp_key, struct count, 10000);
-SWAPPED_MAP(retransmits, PERCPU_HASH, struct tcp_key, struct count, 10000);
-SWAPPED_MAP(resets, PERCPU_HASH, struct tcp_key, struct count, 10000);
-SWAPPED_MAP(out_of_order, PERCPU_HASH, struct tcp_key, struct count, 10000);
-SWAPPED_MAP(listen_drops, PERCPU_HASH, struct tcp_key, struct count, 10000);
+SWAPPED_MAP(connections, HASH, struct tcp_key, struct totals, 10000);
+SWAPPED_MAP(rtt_minima, HASH, struct tcp_key, struct rtt, 10000);
+SWAPPED_MAP(rtt_variances, HASH, struct tcp_key, struct rtt, 10000);
+SWAPPED_MAP(windows, HASH, struct tcp_key, struct window, 10000);
+SWAPPED_MAP(states, HASH, struct tcp_key, struct count, 10000);
+SWAPPED_MAP(retransmits, HASH, struct tcp_key, struct count, 10000);
+SWAPPED_MAP(resets, HASH, struct tcp_key, struct count, 10000);
+SWAPPED_MAP(listen_drops, HASH, struct tcp_key, struct count, 10000);
+SWAPPED_MAP(accept_queues, HASH, struct tcp_key, struct count, 10000);
+SWAPPED_MAP(accept_waits, HASH, struct tcp_key, struct latency, 10000);
+SWAPPED_MAP(zero_windows, HASH, struct tcp_key, struct count, 10000);
 
 /* Who ended a connection. */
 enum closer {
@@ -175,17 +180,18 @@ struct connection {
 	u64 received;
 	u64 cgroup;	/* of whoever connected or listened, where containers live in v1 hierarchies */
 	u64 latency;	/* ns from the SYN to the establishment */
+	u32 uncounted;	/* it was opened, and is not among the connections yet */
 	u32 retransmits;
 	u32 out_of_order;
 	u32 heard;	/* segs_in at the last sample */
 	u32 drops;	/* of a listener */
 	u8 role;
-	u8 opened;	/* it is among the connections that were counted */
+	u8 opened;
 	u8 closed;	/* all of it was counted */
 	u8 closer;
 	u8 syn;		/* bytes_acked has one for our SYN */
 	u8 listener;
-	u8 unused[2];
+	u8 unused[6];
 	struct process_key process;
 };
 
@@ -303,11 +309,16 @@ static __always_inline void fill(struct tcp_key *key, struct tcp_sock *tp, struc
 		key->process = c->process;
 }
 
-static __always_inline void add(struct count *row, u64 n)
+/* Atomic: a softirq may come in between on this CPU. So everywhere here. */
+static __always_inline void add(u64 *number, u64 n)
 {
-	/* Atomic: a softirq may come in between on this CPU. So everywhere here. */
+	__sync_fetch_and_add(number, n);
+}
+
+static __always_inline void add_to(struct count *row, u64 n)
+{
 	if (row)
-		__sync_fetch_and_add(&row->count, n);
+		add(&row->count, n);
 }
 
 /* It is the current task's. */
@@ -399,21 +410,18 @@ static __always_inline void adopt(struct tcp_sock *tp, struct connection *c, u8 
 	c->out_of_order = tp->rcv_ooopack;
 }
 
-static __noinline void count_opened(struct tcp_sock *tp, struct connection *c)
+/* It is counted at the next look, so that one row is found once for all there is of a short connection. */
+static __always_inline void opened(struct connection *c)
 {
-	struct tcp_key key = {};
-
 	c->opened = 1;
-	if (!with_connections)
-		return;
-	fill(&key, tp, c, 0, 0, 0, 0);
-	add(connections_row(&key), 1);
+	__sync_lock_test_and_set(&c->uncounted, 1);
 }
 
 static __noinline void count_failed(struct tcp_sock *tp, struct connection *c)
 {
-	struct tcp_key key = {};
 	u32 error = tp->inet_conn.icsk_inet.sk.sk_err;
+	struct tcp_key key = {};
+	struct totals *row;
 
 	if (!with_connections)
 		return;
@@ -429,19 +437,9 @@ static __noinline void count_failed(struct tcp_sock *tp, struct connection *c)
 	else if (!error)
 		error = ECONNABORTED;
 	fill(&key, tp, c, error, 0, 0, 0);
-	add(connections_row(&key), 1);
-}
-
-static __always_inline void count_io(struct tcp_key *key, u64 sent, u64 got)
-{
-	struct io *row = io_row(key);
-
-	if (!row)
-		return;
-	if (sent)
-		__sync_fetch_and_add(&row->transmitted, sent);
-	if (got)
-		__sync_fetch_and_add(&row->received, got);
+	row = connections_row(&key);
+	if (row)
+		add(&row->connections, 1);
 }
 
 static __always_inline bool samples(void)
@@ -450,48 +448,60 @@ static __always_inline bool samples(void)
 }
 
 /* What is known of the way to the peer, if it was heard of since the last sample. */
-static __noinline void sample(struct tcp_key *key, struct tcp_sock *tp, struct connection *c)
+static __always_inline void sample(struct totals *row, struct tcp_key *key, struct tcp_sock *tp, struct connection *c)
 {
 	u32 heard = tp->segs_in;
 
 	if (heard == c->heard || !tp->srtt_us)
 		return;
 	c->heard = heard;
-	if (with_rtt) {
-		struct rtt *row = rtts_row(key);
-
-		if (row)
-			HISTOGRAM_ADD_SHARED(row, 3, 24, 1, tp->srtt_us >> 3);
-	}
+	if (with_rtt)
+		HISTOGRAM_ADD_SHARED(&row->rtt, 3, 24, 1, tp->srtt_us >> 3);
 	if (with_rtt_min) {
-		struct rtt *row = rtt_minima_row(key);
+		struct rtt *minimum = rtt_minima_row(key);
 
-		if (row)
-			HISTOGRAM_ADD_SHARED(row, 3, 24, 1, tp->rtt_min.s[0].v);
+		if (minimum)
+			HISTOGRAM_ADD_SHARED(minimum, 3, 24, 1, tp->rtt_min.s[0].v);
 	}
 	if (with_rtt_variance) {
-		struct rtt *row = rtt_variances_row(key);
+		struct rtt *variance = rtt_variances_row(key);
 
-		if (row)
-			HISTOGRAM_ADD_SHARED(row, 3, 24, 1, tp->mdev_us >> 2);
+		if (variance)
+			HISTOGRAM_ADD_SHARED(variance, 3, 24, 1, tp->mdev_us >> 2);
 	}
 	if (with_window) {
-		struct window *row = windows_row(key);
+		struct window *window = windows_row(key);
 
-		if (row)
-			HISTOGRAM_ADD_SHARED(row, 1, 16, 1, tp->snd_cwnd);
+		if (window)
+			HISTOGRAM_ADD_SHARED(window, 1, 16, 1, tp->snd_cwnd);
 	}
 }
 
-static __always_inline void count_out_of_order(struct tcp_key *key, struct tcp_sock *tp, struct connection *c)
+/*
+ * What of a connection was not counted yet. Whoever counts a number takes it out of the account first, since the iterator
+ * and the connection's end may come together.
+ */
+static __always_inline struct totals *count(struct tcp_key *key, struct tcp_sock *tp, struct connection *c, u64 sent, u64 got)
 {
-	u32 now = tp->rcv_ooopack;
-	u32 grown = now - c->out_of_order;
+	struct totals *row = connections_row(key);
+	u32 segments = tp->rcv_ooopack;
 
-	if (!with_out_of_order || !grown)
-		return;
-	c->out_of_order = now;
-	add(out_of_order_row(key), grown);
+	if (!row)
+		return 0;
+	if (c->uncounted && __sync_lock_test_and_set(&c->uncounted, 0)) {
+		add(&row->connections, 1);
+		if (with_latency && c->latency)
+			HISTOGRAM_ADD_SHARED(&row->latency, 13, 37, 1, c->latency);
+	}
+	if (sent)
+		add(&row->transmitted, sent);
+	if (got)
+		add(&row->received, got);
+	if (with_out_of_order && segments != c->out_of_order)
+		add(&row->out_of_order, segments - __sync_lock_test_and_set(&c->out_of_order, segments));
+	if (samples())
+		sample(row, key, tp, c);
+	return row;
 }
 
 /* The listener's drops: SYNs and last steps of a handshake for which its queues had no room, or that were no good. */
@@ -505,7 +515,7 @@ static __noinline void count_listen_drops(struct tcp_sock *tp, struct connection
 		return;
 	c->drops = now;
 	fill(&key, tp, c, 0, 0, 0, 0);
-	add(listen_drops_row(&key), grown);
+	add_to(listen_drops_row(&key), grown);
 }
 
 /* Segments that were sent again since the last look. */
@@ -519,7 +529,7 @@ static __noinline void count_retransmits(struct tcp_sock *tp, struct connection 
 		return;
 	c->retransmits = now;
 	fill(&key, tp, c, 0, 0, kind, 0);
-	add(retransmits_row(&key), grown);
+	add_to(retransmits_row(&key), grown);
 }
 
 static __noinline void tell(struct tcp_sock *tp, struct connection *c, u32 error, u32 state)
@@ -561,11 +571,14 @@ static __noinline void tell(struct tcp_sock *tp, struct connection *c, u32 error
 /* The connection has ended, in a state of before: what was not counted of it yet. */
 static __noinline void finish(struct tcp_sock *tp, struct connection *c, u8 state)
 {
+	u64 sent = transmitted(tp, c, state);
+	u64 got = received(tp);
 	struct tcp_key key = {};
+	struct totals *row;
 	u32 error = 0;
 
 	if (!c->opened)
-		count_opened(tp, c);
+		opened(c);
 	/* With a FIN each way it ended well, whatever came after; without, with an error, which is none where we gave it up. */
 	if (state == TCP_ESTABLISHED || state == TCP_CLOSE_WAIT || state == TCP_FIN_WAIT1 || state == TCP_FIN_WAIT2) {
 		error = tp->inet_conn.icsk_inet.sk.sk_err;
@@ -575,28 +588,41 @@ static __noinline void finish(struct tcp_sock *tp, struct connection *c, u8 stat
 	if (event_config[EVENT_CONNECTION].enabled)
 		tell(tp, c, error, state);
 	fill(&key, tp, c, 0, 0, 0, 0);
-	if (with_io) {
-		u64 sent = transmitted(tp, c, state);
-		u64 got = received(tp);
-
-		sent -= __sync_lock_test_and_set(&c->transmitted, sent);
-		got -= __sync_lock_test_and_set(&c->received, got);
-		if (sent || got)
-			count_io(&key, sent, got);
-	}
-	if (samples())
-		sample(&key, tp, c);
-	count_out_of_order(&key, tp, c);
+	sent -= __sync_lock_test_and_set(&c->transmitted, sent);
+	got -= __sync_lock_test_and_set(&c->received, got);
+	row = count(&key, tp, c, sent, got);
 	if (with_retransmits && tp->total_retrans != c->retransmits)
 		count_retransmits(tp, c, KIND_OTHER);
-	if (with_duration && c->began) {
-		struct duration *row;
-
-		KEY_WORD(&key) |= key_word(0, 0, error, state, 0, 0, 0);
-		row = durations_row(&key);
-		if (row)
-			HISTOGRAM_ADD_SHARED(row, 17, 47, 1, bpf_ktime_get_boot_ns() - c->began);
+	if (!with_duration || !c->began)
+		return;
+	if ((by_error && error) || by_last_state) {
+		KEY_WORD(&key) |= key_word(0, 0, error, by_last_state ? state : 0, 0, 0, 0);
+		row = connections_row(&key);
 	}
+	if (row)
+		HISTOGRAM_ADD_SHARED(&row->duration, 17, 47, 1, bpf_ktime_get_boot_ns() - c->began);
+}
+
+/* Connections that nobody has accepted yet, by their socket. */
+struct waiting {
+	u64 since; /* ns */
+	struct tcp_key key;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 10000);
+	__type(key, u64);
+	__type(value, struct waiting);
+} accept_queue SEC(".maps");
+
+static __noinline void queued(struct tcp_sock *tp, struct connection *c, u64 now)
+{
+	struct waiting waiting = { .since = now };
+	u64 sk = (u64)tp;
+
+	fill(&waiting.key, tp, c, 0, 0, 0, 0);
+	bpf_map_update_elem(&accept_queue, &sk, &waiting, BPF_ANY);
 }
 
 /* A socket begins to connect. It may be one that was another connection before. */
@@ -614,6 +640,7 @@ static __always_inline void connecting(struct tcp_sock *tp)
 	c->out_of_order = 0;
 	c->heard = 0;
 	c->role = ROLE_CONNECT;
+	c->uncounted = 0;
 	c->opened = 0;
 	c->closed = 0;
 	c->closer = 0;
@@ -654,20 +681,12 @@ static __always_inline void established(struct tcp_sock *tp, int old)
 		c->syn = 1;
 	}
 	now = bpf_ktime_get_boot_ns();
-	if (c->began) {
+	if (c->began)
 		c->latency = now - c->began;
-		if (with_latency) {
-			struct tcp_key key = {};
-			struct latency *row;
-
-			fill(&key, tp, c, 0, 0, 0, 0);
-			row = latencies_row(&key);
-			if (row)
-				HISTOGRAM_ADD_SHARED(row, 13, 37, 1, c->latency);
-		}
-	}
 	c->began = now;
-	count_opened(tp, c);
+	opened(c);
+	if (with_accept_wait && c->role == ROLE_ACCEPT)
+		queued(tp, c, now);
 }
 
 /* The socket is closed, or a listener no longer one. */
@@ -746,6 +765,47 @@ int BPF_PROG(set_state, struct sock *sk, int old, int new)
 }
 
 /*
+ * A connection is accepted: with a file descriptor there is its socket. Misses those that io_uring accepts, and 32-bit
+ * programs on a 64-bit kernel.
+ */
+static __always_inline int accepted(struct syscall_exit *call)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct file **files, *file = 0;
+	struct waiting *waiting;
+	struct latency *row;
+	struct socket *socket;
+	u64 sk;
+
+	if (call->result < 0)
+		return 0;
+	files = BPF_CORE_READ(task, files, fdt, fd);
+	bpf_probe_read_kernel(&file, sizeof(file), files + call->result);
+	socket = BPF_CORE_READ(file, private_data);
+	sk = (u64)BPF_CORE_READ(socket, sk);
+	waiting = bpf_map_lookup_elem(&accept_queue, &sk);
+	if (!waiting)
+		return 0;
+	row = accept_waits_row(&waiting->key);
+	if (row)
+		HISTOGRAM_ADD_SHARED(row, 13, 37, 1, bpf_ktime_get_boot_ns() - waiting->since);
+	bpf_map_delete_elem(&accept_queue, &sk);
+	return 0;
+}
+
+SEC("tracepoint/syscalls/sys_exit_accept")
+int accept_exit(struct syscall_exit *call)
+{
+	return accepted(call);
+}
+
+SEC("tracepoint/syscalls/sys_exit_accept4")
+int accept4_exit(struct syscall_exit *call)
+{
+	return accepted(call);
+}
+
+/*
  * The end of a TCP socket, in any way, after its last change of state: what
  * that was to count is counted here where it was not run.
  */
@@ -758,6 +818,12 @@ int BPF_PROG(destroy, struct sock *sk)
 	if (!tp)
 		return 0;
 	c = account(tp);
+	if (with_accept_wait && c && c->role == ROLE_ACCEPT) {
+		u64 key = (u64)tp;
+
+		/* Its memory may be that of another soon. */
+		bpf_map_delete_elem(&accept_queue, &key);
+	}
 	if (!c || c->closed || c->listener)
 		return 0;
 	c->closed = 1;
@@ -766,14 +832,6 @@ int BPF_PROG(destroy, struct sock *sk)
 	else if (c->role == ROLE_CONNECT)
 		count_failed(tp, c);
 	return 0;
-}
-
-static __always_inline void count_state(struct tcp_sock *tp, struct connection *c, u8 state)
-{
-	struct tcp_key key = {};
-
-	fill(&key, tp, c, 0, state, 0, 0);
-	add(states_row(&key), 1);
 }
 
 /*
@@ -795,14 +853,15 @@ int meet(struct bpf_iter__tcp *ctx)
 		return 0;
 	state = skc->skc_state;
 	if (state == TCP_TIME_WAIT || state == TCP_NEW_SYN_RECV) {
+		struct tcp_timewait_sock *waiting = bpf_skc_to_tcp_timewait_sock(skc);
 		struct tcp_key key = {};
 
 		if (!with_states)
 			return 0;
-		KEY_WORD(&key) = key_word(0, 0, 0, state == TCP_NEW_SYN_RECV ? TCP_SYN_RECV : state, 0, 0, 0);
+		KEY_WORD(&key) = key_word(0, 0, 0, waiting ? waiting->tw_sk.tw_substate : TCP_SYN_RECV, 0, 0, 0);
 		if (by_namespace)
 			key.network_namespace = net_id(skc->skc_net.net);
-		add(states_row(&key), 1);
+		add_to(states_row(&key), 1);
 		return 0;
 	}
 	tp = bpf_skc_to_tcp_sock(skc);
@@ -830,7 +889,7 @@ int meet(struct bpf_iter__tcp *ctx)
 	}
 	c->role = guess_role(tp, state);
 	c->syn = c->role == ROLE_CONNECT;
-	count_opened(tp, c);
+	opened(c);
 	return 0;
 }
 
@@ -865,14 +924,24 @@ int collect(struct bpf_iter__bpf_sk_storage_map *ctx)
 	state = tp->inet_conn.icsk_inet.sk.__sk_common.skc_state;
 	if (state == TCP_CLOSE)
 		return 0;
-	if (with_states)
-		count_state(tp, c, state);
+	fill(&key, tp, c, 0, 0, 0, 0);
+	if (with_states) {
+		u64 word = KEY_WORD(&key);
+
+		KEY_WORD(&key) |= key_word(0, 0, 0, state, 0, 0, 0);
+		add_to(states_row(&key), 1);
+		KEY_WORD(&key) = word;
+	}
 	if (state == TCP_LISTEN) {
+		if (with_accept_queue)
+			add_to(accept_queues_row(&key), tp->inet_conn.icsk_inet.sk.sk_ack_backlog);
 		count_listen_drops(tp, c);
 		return 0;
 	}
 	if (c->listener || state == TCP_SYN_SENT || state == TCP_SYN_RECV)
 		return 0;
+	if (with_zero_window && !tp->snd_wnd)
+		add_to(zero_windows_row(&key), 1);
 	seen_sent = c->transmitted;
 	seen_got = c->received;
 	acked = tp->bytes_acked;
@@ -884,18 +953,14 @@ int collect(struct bpf_iter__bpf_sk_storage_map *ctx)
 		sent = sent ? sent - 1 : 0;
 		got = got ? got - 1 : 0;
 	}
-	fill(&key, tp, c, 0, 0, 0, 0);
-	if (with_io) {
-		if (sent <= seen_sent || __sync_val_compare_and_swap(&c->transmitted, seen_sent, sent) != seen_sent)
-			sent = seen_sent;
-		if (got <= seen_got || __sync_val_compare_and_swap(&c->received, seen_got, got) != seen_got)
-			got = seen_got;
-		if (sent != seen_sent || got != seen_got)
-			count_io(&key, sent - seen_sent, got - seen_got);
-	}
-	if (samples())
-		sample(&key, tp, c);
-	count_out_of_order(&key, tp, c);
+	if (sent <= seen_sent || __sync_val_compare_and_swap(&c->transmitted, seen_sent, sent) != seen_sent)
+		sent = seen_sent;
+	if (got <= seen_got || __sync_val_compare_and_swap(&c->received, seen_got, got) != seen_got)
+		got = seen_got;
+	/* Most connections are idle. */
+	if (sent != seen_sent || got != seen_got || c->uncounted || (samples() && c->heard != tp->segs_in) ||
+	    (with_out_of_order && c->out_of_order != tp->rcv_ooopack))
+		count(&key, tp, c, sent - seen_sent, got - seen_got);
 	return 0;
 }
 
@@ -961,7 +1026,7 @@ int BPF_PROG(retransmit_synack, struct sock *sk)
 	fill(&key, tp, c, 0, 0, KIND_SYN_ACK, 0);
 	if (by_role)
 		key.role = ROLE_ACCEPT;
-	add(retransmits_row(&key), 1);
+	add_to(retransmits_row(&key), 1);
 	return 0;
 }
 
@@ -977,7 +1042,7 @@ int BPF_PROG(reset_received, struct sock *sk)
 	if (!tp)
 		return 0;
 	fill(&key, tp, account(tp), 0, 0, DIRECTION_RECEIVE, 0);
-	add(resets_row(&key), 1);
+	add_to(resets_row(&key), 1);
 	return 0;
 }
 
@@ -1020,7 +1085,7 @@ static __noinline void count_reset_of(struct sk_buff *skb, u8 reason)
 		if (by_local)
 			key.local = address_named(&local);
 	}
-	add(resets_row(&key), 1);
+	add_to(resets_row(&key), 1);
 }
 
 static __always_inline int reset_sent(struct sock *sk, struct sk_buff *skb, u32 reason)
@@ -1035,7 +1100,7 @@ static __always_inline int reset_sent(struct sock *sk, struct sk_buff *skb, u32 
 	}
 	/* A listener's, where the handshake was no good. */
 	fill(&key, tp, account(tp), 0, 0, DIRECTION_TRANSMIT, reason);
-	add(resets_row(&key), 1);
+	add_to(resets_row(&key), 1);
 	return 0;
 }
 
@@ -1065,7 +1130,7 @@ struct drop_key {
 	u64 location;
 };
 
-SWAPPED_MAP(drops, PERCPU_HASH, struct drop_key, struct count, 10000);
+SWAPPED_MAP(drops, HASH, struct drop_key, struct count, 10000);
 
 /* Of a socket of any protocol; of v1 hierarchies, only that of a TCP socket is known. Requests, and what waits, have no owner. */
 static __always_inline u64 cgroup_of_any(struct sock *sk)
@@ -1094,7 +1159,6 @@ static __always_inline int drop(struct sk_buff *skb, void *location, u32 reason,
 	struct net_device *dev = skb->dev;
 	struct drop_key key = {};
 	struct sock *sk = skb->sk;
-	struct count *row;
 
 	if (ethertype != 0x0800 && ethertype != 0x86dd && !(ethertype && dev))
 		return 0;
@@ -1119,8 +1183,7 @@ static __always_inline int drop(struct sk_buff *skb, void *location, u32 reason,
 	}
 	if (by_location)
 		key.location = (u64)location;
-	row = drops_row(&key);
-	add(row, 1);
+	add_to(drops_row(&key), 1);
 	return 0;
 }
 

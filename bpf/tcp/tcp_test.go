@@ -36,7 +36,7 @@ probes:
     metrics:
       ebpf.tcp.connections: { attributes: [ebpf.network.namespace, ebpf.tcp.role, server.port, error.type] }
       ebpf.tcp.connect.latency: { attributes: [ebpf.network.namespace, ebpf.tcp.role, server.port] }
-      ebpf.tcp.connection.duration: { attributes: [ebpf.network.namespace, ebpf.tcp.role, error.type, network.connection.state] }
+      ebpf.tcp.connection.duration: { attributes: [ebpf.network.namespace, ebpf.tcp.role, error.type, last_state] }
       ebpf.tcp.io: { attributes: [ebpf.network.namespace, ebpf.tcp.role, server.port] }
       ebpf.tcp.rtt: { attributes: [ebpf.network.namespace, ebpf.tcp.role] }
       ebpf.tcp.rtt.min: { enabled: true, attributes: [ebpf.network.namespace] }
@@ -53,12 +53,7 @@ probes:
 // pair is two hosts with a cable between them.
 func pair(t *testing.T) (here, there *kernel.Network) {
 	t.Helper()
-	here, there = kernel.NewNetwork(t), kernel.NewNetwork(t)
-	here.Connect("cable", there, "cable")
-	here.Up("cable", "10.1.0.1/24", "fd00::1/64")
-	there.Up("cable", "10.1.0.2/24", "fd00::2/64")
-	here.Settle("cable")
-	return here, there
+	return kernel.Pair(t, "cable", "cable")
 }
 
 // of are the points of a host.

@@ -108,9 +108,14 @@ func (l *loader) prepareTable(name string, m *ebpf.MapSpec, t *tableSpec, enable
 	setAllocation(m, true, allocates)
 }
 
+// largeRow is the size of a value from which on a table takes its memory row by row, in bytes: that of a small histogram.
+const largeRow = 256
+
 // setAllocation decides whether a hash has its memory from the start or takes it row by row. Programs may be called where the
 // ordinary allocator would deadlock, so that rows are allocated only where the kernel has an allocator for programs. A table of
-// per-CPU values then uses it: thousands of histograms on every CPU are a lot of memory to hold for rows that never come.
+// histograms then uses it, and one of per-CPU values: thousands of them, on every CPU, are a lot of memory to hold for rows that never come.
+// What is told apart by many keys at a time should not be per CPU: the kernel keeps few pages for per-CPU values that are made in a hurry, and a row
+// that can not be made is counted as overflow.
 func setAllocation(m *ebpf.MapSpec, table, allocates bool) {
 	if m.Type != ebpf.Hash && m.Type != ebpf.PerCPUHash {
 		return
@@ -118,7 +123,7 @@ func setAllocation(m *ebpf.MapSpec, table, allocates bool) {
 	switch {
 	case !allocates:
 		m.Flags &^= unix.BPF_F_NO_PREALLOC
-	case table && m.Type == ebpf.PerCPUHash:
+	case table && (m.Type == ebpf.PerCPUHash || m.ValueSize >= largeRow):
 		m.Flags |= unix.BPF_F_NO_PREALLOC
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf/rlimit"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/confmap"
@@ -27,12 +28,14 @@ import (
 	ebpfreceiver "github.com/ebpfreceiver/ebpfreceiver/receiver"
 )
 
-// NeedRoot skips a test that the kernel would refuse.
+// NeedRoot skips a test that the kernel would refuse, and lifts the limit on locked memory, which the memory of maps counts against
+// before Linux 5.11.
 func NeedRoot(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: run `make test` with sudo")
 	}
+	require.NoError(t, rlimit.RemoveMemlock())
 }
 
 // Run is a receiver that runs, with what it has delivered.

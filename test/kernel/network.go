@@ -162,6 +162,23 @@ func (n *Network) Settle(name string) {
 	}, 30*time.Second, 10*time.Millisecond)
 }
 
+// Watched waits until a packet socket receives what passes the interface, as the kernel's list of them has it.
+func (n *Network) Watched(name string) {
+	n.t.Helper()
+	index := strconv.Itoa(n.Link(name).Attrs().Index)
+	require.Eventually(n.t, func() (found bool) {
+		n.Do(func() {
+			list, err := os.ReadFile("/proc/thread-self/net/packet")
+			require.NoError(n.t, err)
+			for line := range strings.Lines(string(list)) {
+				f := strings.Fields(line) // sk, references, type, protocol, interface, running, ...
+				found = found || len(f) > 5 && f[4] == index && f[5] == "1"
+			}
+		})
+		return found
+	}, 30*time.Second, 10*time.Millisecond)
+}
+
 // Counter is one of the interface's own, of those in /sys/class/net/NAME/statistics: "rx_bytes".
 func (n *Network) Counter(name, counter string) uint64 {
 	n.t.Helper()

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package tcp_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/plog"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/kernel"
+)
+
+// Very many streams at once, one way, the other, and both: at each collection, the bytes are between what `ss` said of the sockets before and
+// after it; in the end, each stream's are those that iperf3 says it moved.
+func TestKernelTCPEqualsIperfOfManyStreams(t *testing.T) {
+	for _, name := range []string{"iperf3", "ss"} {
+		if _, err := exec.LookPath(name); err != nil {
+			t.Skipf("%s is not installed", name)
+		}
+	}
+	ways := map[string][]string{"transmit": nil, "receive": {"--reverse"}, "both": {"--bidir"}}
+	if testing.Short() {
+		ways = map[string][]string{"both": ways["both"]}
+	}
+	for name, options := range ways {
+		t.Run(name, func(t *testing.T) { manyStreams(t, options...) })
+	}
+}
+
+// reading is what the sockets of a host had moved, between two looks at how much the receiver had delivered.
+type reading struct {
+	before, after         int
+	transmitted, received int
+}
+
+var acked, came = regexp.MustCompile(`\bbytes_acked:(\d+)`), regexp.MustCompile(`\bbytes_received:(\d+)`)
+
+func look(run *kernel.Run, n *kernel.Network) (r reading, sockets int) {
+	sum := func(text string, what *regexp.Regexp) (total int) {
+		for _, m := range what.FindAllStringSubmatch(text, -1) {
+			v, _ := strconv.Atoi(m[1])
+			total += v
+		}
+		return total
+	}
+	r.before = len(run.Metrics.AllMetrics())
+	text := n.Run("ss", "-Htin", "state", "established")
+	r.after = len(run.Metrics.AllMetrics())
+	sockets = strings.Count(text, "bytes_acked:")
+	r.transmitted, r.received = sum(text, acked)-sockets, sum(text, came) // each of them has its SYN in it
+	return r, sockets
+}
+
+func manyStreams(t *testing.T, options ...string) {
+	here, there := pair(t)
+	run := here.Start(byNamespace + "    events: { ebpf.tcp.connection: { enabled: true } }\n")
+	// As many of them as there are streams to have beyond those that one can do.
+	const clients = 2
+	streams := kernel.Load(100, 10)
+	seconds := strconv.Itoa(kernel.Load(4, 2))
+	var commands []*exec.Cmd
+	said := make([]bytes.Buffer, clients)
+	finished := make(chan error, clients)
+	for i := range clients {
+		port := strconv.Itoa(5201 + i)
+		server := exec.Command("iperf3", "-s", "-1", "-p", port)
+		there.Do(func() { require.NoError(t, server.Start()) })
+		t.Cleanup(func() { _ = server.Process.Kill(); _ = server.Wait() })
+		client := exec.Command("iperf3", append([]string{
+			"-c", "10.1.0.2", "-p", port, "-J", "-P", strconv.Itoa(streams), "-t", seconds, "-b", "250K", "-l", "1K",
+		}, options...)...)
+		client.Stdout, client.Stderr = &said[i], &said[i]
+		commands = append(commands, client)
+	}
+	require.Eventually(t, func() bool { return states(there)["0A"] == clients }, wait, tick)
+	for _, c := range commands {
+		here.Do(func() { require.NoError(t, c.Start()) })
+		go func() { finished <- c.Wait() }()
+	}
+	sockets := clients * (streams + 1)
+	if slices.Contains(options, "--bidir") {
+		sockets += clients * streams
+	}
+	var readings []reading
+	for running := clients; running > 0; {
+		select {
+		case err := <-finished:
+			require.NoError(t, err, "%s %s", &said[0], &said[1])
+			running--
+		case <-time.After(tick):
+			if r, n := look(run, here); n == sockets {
+				readings = append(readings, r)
+			}
+		}
+	}
+	closed(t, here, there)
+	run.Stop()
+	live(t, run, here, readings, sockets)
+
+	type moved struct {
+		sent, received int
+		broken         bool
+	}
+	records := map[*kernel.Network]map[int]moved{here: {}, there: {}}
+	for _, logs := range run.Logs.AllLogs() {
+		each(logs, func(r plog.LogRecord) {
+			a := r.Attributes().AsRaw()
+			n := func(key string) int { v, _ := a[key].(int64); return int(v) }
+			m := moved{n("ebpf.tcp.transmitted.bytes"), n("ebpf.tcp.received.bytes"), a["error.type"] != nil}
+			switch a["ebpf.network.namespace"] {
+			case here.Inode():
+				records[here][n("network.local.port")] = m
+			case there.Inode():
+				records[there][n("network.peer.port")] = m
+			}
+		})
+	}
+	require.Len(t, records[here], sockets)
+	require.Len(t, records[there], sockets)
+	for host, of := range records {
+		var sum moved
+		for _, m := range of {
+			sum.sent, sum.received = sum.sent+m.sent, sum.received+m.received
+		}
+		assert.Equal(t, map[string]int{"transmit": sum.sent, "receive": sum.received}, bytesOf(run, host))
+	}
+	whole := 0
+	for i := range said {
+		var report struct {
+			Start struct {
+				Connected []struct {
+					Socket    int `json:"socket"`
+					LocalPort int `json:"local_port"`
+				} `json:"connected"`
+			} `json:"start"`
+			End struct {
+				Streams []struct {
+					Sender struct {
+						Socket   int  `json:"socket"`
+						Bytes    int  `json:"bytes"`
+						IsClient bool `json:"sender"`
+					} `json:"sender"`
+					Receiver struct {
+						Bytes int `json:"bytes"`
+					} `json:"receiver"`
+				} `json:"streams"`
+			} `json:"end"`
+		}
+		require.NoError(t, json.Unmarshal(said[i].Bytes(), &report), "%s", &said[i])
+		ports := map[int]int{}
+		for _, c := range report.Start.Connected {
+			ports[c.Socket] = c.LocalPort
+		}
+		for _, s := range report.End.Streams {
+			near, far := records[here][ports[s.Sender.Socket]], records[there][ports[s.Sender.Socket]]
+			sender, receiver, first := near, far, cookie
+			if !s.Sender.IsClient {
+				sender, receiver, first = far, near, 0
+				assert.Equal(t, cookie, near.sent)
+			}
+			// What its end overtook was not read, and perhaps not sent.
+			assert.LessOrEqual(t, s.Receiver.Bytes, receiver.received-first)
+			assert.GreaterOrEqual(t, s.Sender.Bytes, sender.sent-first)
+			if !near.broken && !far.broken {
+				whole++
+				assert.Equal(t, s.Sender.Bytes, sender.sent-first)
+				assert.Equal(t, s.Sender.Bytes, receiver.received-first)
+			}
+		}
+	}
+	t.Logf("%d of %d streams are whole, %d readings", whole, sockets-clients, len(readings))
+	assert.GreaterOrEqual(t, whole, (sockets-clients)/2, "streams that were read to their end")
+}
+
+// live holds what was delivered while the sockets lived against what they said of themselves.
+func live(t *testing.T, run *kernel.Run, n *kernel.Network, readings []reading, sockets int) {
+	t.Helper()
+	var sent, received []int // by collection
+	for _, md := range run.Metrics.AllMetrics() {
+		v := values(of(kernel.Points(md, "ebpf.tcp.io"), n), "network.io.direction")
+		sent, received = append(sent, v["transmit"]), append(received, v["receive"])
+	}
+	held := 0
+	for _, r := range readings {
+		if last := r.before - 1; last >= 0 {
+			assert.LessOrEqual(t, sent[last], r.transmitted, "more than was acknowledged")
+			assert.LessOrEqual(t, received[last], r.received, "more than has come")
+		}
+		// One may have been under way; that after it was begun later. Of a socket at work, it leaves one byte for later.
+		if next := r.after + 1; next < len(sent) {
+			held++
+			assert.GreaterOrEqual(t, sent[next]+sockets, r.transmitted, "less than was acknowledged")
+			assert.GreaterOrEqual(t, received[next]+sockets, r.received, "less than has come")
+		}
+	}
+	assert.Positive(t, held, "readings while they lived")
+	for i := 1; i < len(sent); i++ {
+		assert.LessOrEqual(t, sent[i-1], sent[i], "collection %d", i)
+		assert.LessOrEqual(t, received[i-1], received[i], "collection %d", i)
+	}
+}

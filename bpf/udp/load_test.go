@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package udp_test
+
+import (
+	"encoding/json"
+	"io"
+	"os/exec"
+	"strconv"
+	"sync"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/kernel"
+)
+
+// skipped is how many runs the kernel has left out, because a task that was preempted in the middle of one was on that CPU.
+func skipped(t *testing.T) (n int) {
+	t.Helper()
+	for _, id := range kernel.Held(t).Programs {
+		p, err := ebpf.NewProgramFromID(ebpf.ProgramID(id))
+		require.NoError(t, err)
+		s, err := p.Stats()
+		require.NoError(t, err)
+		n += int(s.RecursionMisses)
+		require.NoError(t, p.Close())
+	}
+	return n
+}
+
+// Many threads, on all CPUs and through snapshots: nothing is lost or counted twice, but for what the kernel skips and says so.
+func TestKernelUDPStorm(t *testing.T) {
+	n := kernel.NewNetwork(t)
+	run := start(t, n, "collection_interval: 100ms"+byNamespace)
+	const threads, size = 8, 10
+	calls := kernel.Load(50_000, 2_000)
+	var all sync.WaitGroup
+	for range threads {
+		s := server(t, n, unix.AF_INET, "127.0.0.1:0")
+		c := udp(t, n, unix.AF_INET)
+		require.NoError(t, unix.Connect(c, must(unix.Getsockname(s))(t)))
+		all.Go(func() {
+			b := make([]byte, size)
+			for range calls {
+				if _, err := unix.Write(c, b); !assert.NoError(t, err) {
+					return
+				}
+				if _, err := unix.Read(s, b); !assert.NoError(t, err) {
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	missed := skipped(t)
+	run.Stop()
+	total := threads * calls
+	io, datagrams := values(of(run.Last("ebpf.udp.io"), n), "network.io.direction"), values(of(run.Last("ebpf.udp.datagrams"), n), "network.io.direction")
+	for _, direction := range []string{"transmit", "receive"} {
+		assert.LessOrEqual(t, datagrams[direction], total, direction)
+		assert.GreaterOrEqual(t, datagrams[direction], total-missed, direction)
+		assert.Equal(t, datagrams[direction]*size, io[direction], direction)
+	}
+	assert.Equal(t, total, sent(t, n))
+	assert.Equal(t, total, received(t, n))
+}
+
+// iperf is its own account of what its streams moved.
+type iperf struct {
+	End struct {
+		Streams []struct {
+			UDP struct {
+				Bytes   int `json:"bytes"`
+				Packets int `json:"packets"`
+			} `json:"udp"`
+		} `json:"streams"`
+	} `json:"end"`
+}
+
+// What iperf3 says that its streams sent is what is counted, but for the four bytes with which each stream begins, each way.
+func TestKernelUDPEqualsIperf(t *testing.T) {
+	if _, err := exec.LookPath("iperf3"); err != nil {
+		t.Skip("iperf3 is not installed")
+	}
+	const streams, hello = 4, 4
+	here, there := pair(t)
+	run := start(t, here, byNamespace)
+	server := exec.Command("iperf3", "-s", "-1", "--forceflush")
+	stdout, err := server.StdoutPipe()
+	require.NoError(t, err)
+	there.Do(func() { require.NoError(t, server.Start()) })
+	t.Cleanup(func() { _ = server.Process.Kill() })
+	line := make([]byte, 1)
+	_, err = io.ReadFull(stdout, line)
+	require.NoError(t, err)
+	go func() { _, _ = io.Copy(io.Discard, stdout) }()
+	out := here.Run("iperf3", "-c", "10.1.0.2", "-u", "-J", "-P", strconv.Itoa(streams), "-t", "1", "-b", "20M", "-l", "1000")
+	require.NoError(t, server.Wait())
+	run.Stop()
+
+	var report iperf
+	require.NoError(t, json.Unmarshal([]byte(out), &report))
+	require.Len(t, report.End.Streams, streams)
+	bytes, packets := 0, 0
+	for _, s := range report.End.Streams {
+		bytes += s.UDP.Bytes
+		packets += s.UDP.Packets
+	}
+	require.Positive(t, packets)
+	io, datagrams := run.Last("ebpf.udp.io"), run.Last("ebpf.udp.datagrams")
+	assert.Equal(t, map[string]int{"5201 transmit": bytes + streams*hello, "5201 receive": streams * hello},
+		values(of(io, here), "server.port", "network.io.direction"))
+	assert.Equal(t, map[string]int{"5201 transmit": packets + streams, "5201 receive": streams},
+		values(of(datagrams, here), "server.port", "network.io.direction"))
+	assert.Equal(t, packets+streams, sent(t, here))
+	// The server may end before it has read all.
+	got := values(of(datagrams, there), "server.port", "network.io.direction")
+	assert.Equal(t, map[string]int{"5201 transmit": streams, "5201 receive": received(t, there)}, got)
+}
