@@ -143,7 +143,12 @@ func serve(t *testing.T, n *kernel.Network, network, address string) *server {
 		require.NoError(t, err)
 	})
 	s.run()
-	t.Cleanup(s.end)
+	t.Cleanup(func() {
+		if t.Failed() {
+			s.drop() // whoever was to close the other ends may not have come so far
+		}
+		s.end()
+	})
 	return s
 }
 
