@@ -15,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -55,7 +56,7 @@ type running struct {
 	input io.Closer
 }
 
-// startRunning returns when the program is being executed, which is when Start returns.
+// startRunning returns when the program is being executed, or about to be.
 func startRunning(t *testing.T, cmd *exec.Cmd) *running {
 	t.Helper()
 	input, err := cmd.StdinPipe()
@@ -74,6 +75,18 @@ func (r *running) stop() {
 // proc is a file of the process's in /proc.
 func (r *running) proc(name string) string {
 	return filepath.Join("/proc", strconv.Itoa(r.cmd.Process.Pid), name)
+}
+
+// exe is the path of its program, which is not the test's. Newer kernels close the pipe that Start waits for a little before the program is.
+func (r *running) exe(t *testing.T) (path string) {
+	t.Helper()
+	own, err := os.Readlink("/proc/self/exe")
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		path, err = os.Readlink(r.proc("exe"))
+		return err == nil && path != own
+	}, time.Minute, time.Millisecond)
+	return path
 }
 
 func TestKernelProcessExecAgreesWithProc(t *testing.T) {
@@ -111,8 +124,7 @@ func TestKernelProcessExecAgreesWithProc(t *testing.T) {
 			cmd.Dir = test.dir
 			cmd.Args[0] = "an argument of its own choice"
 			r := startRunning(t, cmd)
-			exe, err := os.Readlink(r.proc("exe"))
-			require.NoError(t, err)
+			exe := r.exe(t)
 			cwd, err := os.Readlink(r.proc("cwd"))
 			require.NoError(t, err)
 			comm, err := os.ReadFile(r.proc("comm"))
@@ -190,8 +202,7 @@ func TestKernelProcessExecInMountNamespace(t *testing.T) {
 		cmd.SysProcAttr.Chroot = root
 		cmd.Dir = "/usr"
 		r := startRunning(t, cmd)
-		exe, err := os.Readlink(r.proc("exe"))
-		require.NoError(t, err)
+		exe := r.exe(t)
 		r.stop()
 		execs := p.execs()
 		require.Len(t, execs, 1)

@@ -28,7 +28,7 @@ func TestKernelProcessExecsAtOnce(t *testing.T) {
 		Variables: map[string]any{"max_args_size": uint64(8192)},
 	})
 	type exec struct{ path, directory, argument string }
-	each := kernel.Load(400, 25)
+	each := kernel.Load(400, 12)
 	writers := make([]exec, 8)
 	for i := range writers { // before any of them forks: a child would hold the file open for writing
 		writers[i].directory = filepath.Join(t.TempDir(), strings.Repeat(strconv.Itoa(i), 200))

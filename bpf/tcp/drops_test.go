@@ -17,7 +17,7 @@ import (
 
 // What the kernel throws away, by its own word for why, and where. What it is done with is no drop.
 func TestKernelTCPDrops(t *testing.T) {
-	here, there := pair(t)
+	here, there := kernel.Pair(t, "cable", "cable")
 	run := here.Start(`
 probes:
   tcp:

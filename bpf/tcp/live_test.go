@@ -142,3 +142,22 @@ func each(logs plog.Logs, fn func(plog.LogRecord)) {
 		}
 	}
 }
+
+// The first collection has each socket once, though programs have visited all of them when they were attached.
+func TestKernelTCPFirstCollection(t *testing.T) {
+	here, there := pair(t)
+	s := serve(t, there, "tcp4", "10.1.0.2:8080")
+	c := dial(t, here, "tcp4", "10.1.0.2:8080")
+	exchange(t, c, 100)
+	there.Process(kernel.NewCgroup(t)) // namespaces are found by processes
+	run := here.Start(byNamespace)
+	const metric = "system.network.connection.count"
+	require.Eventually(t, func() bool { return len(run.Last(metric)) > 0 }, wait, tick)
+	run.Stop()
+	require.NoError(t, c.Close())
+	s.end()
+	for _, md := range run.Metrics.AllMetrics() {
+		assert.Equal(t, map[string]int{"connect established": 1}, values(of(kernel.Points(md, metric), here), "ebpf.tcp.role", "network.connection.state"))
+		assert.Equal(t, map[string]int{"accept established": 1, "- listen": 1}, values(of(kernel.Points(md, metric), there), "ebpf.tcp.role", "network.connection.state"))
+	}
+}

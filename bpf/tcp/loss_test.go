@@ -5,6 +5,10 @@
 package tcp_test
 
 import (
+	"encoding/binary"
+	"io"
+	"net"
+	"sync"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -12,9 +16,28 @@ import (
 	"github.com/cilium/ebpf/link"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/ebpfreceiver/ebpfreceiver/test/kernel"
 )
+
+// shape lets a program decide about an interface's packets, until the test or the result ends it.
+func shape(t *testing.T, n *kernel.Network, name string, attach ebpf.AttachType, instructions asm.Instructions) (stop func()) {
+	t.Helper()
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "MIT", Instructions: instructions})
+	require.NoError(t, err)
+	t.Cleanup(func() { program.Close() })
+	var l link.Link
+	n.Do(func() {
+		l, err = link.AttachTCX(link.TCXOptions{Interface: n.Link(name).Attrs().Index, Program: program, Attach: attach})
+		if err != nil {
+			t.Skipf("this kernel can not lose packets on purpose: %v", err)
+		}
+	})
+	stop = sync.OnceFunc(func() { l.Close() })
+	t.Cleanup(stop)
+	return stop
+}
 
 // loss drops every nth of the packets with data that a host receives, and returns how many it has dropped.
 func loss(t *testing.T, n *kernel.Network, name string, every int32) (dropped func() int) {
@@ -23,36 +46,24 @@ func loss(t *testing.T, n *kernel.Network, name string, every int32) (dropped fu
 	require.NoError(t, err)
 	t.Cleanup(func() { counts.Close() })
 	const withData, length, pass, drop = 500, 0, 0, 2
-	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Type: ebpf.SchedCLS, License: "MIT",
-		Instructions: asm.Instructions{
-			asm.LoadMem(asm.R7, asm.R1, length, asm.Word),
-			asm.JLT.Imm(asm.R7, withData, "pass"),
-			asm.StoreImm(asm.RFP, -4, 0, asm.Word),
-			asm.Mov.Reg(asm.R2, asm.RFP),
-			asm.Add.Imm(asm.R2, -4),
-			asm.LoadMapPtr(asm.R1, counts.FD()),
-			asm.FnMapLookupElem.Call(),
-			asm.JEq.Imm(asm.R0, 0, "pass"),
-			asm.LoadMem(asm.R1, asm.R0, 0, asm.DWord),
-			asm.Add.Imm(asm.R1, 1),
-			asm.StoreMem(asm.R0, 0, asm.R1, asm.DWord),
-			asm.Mod.Imm(asm.R1, every),
-			asm.JNE.Imm(asm.R1, 0, "pass"),
-			asm.Mov.Imm(asm.R0, drop),
-			asm.Return(),
-			asm.Mov.Imm(asm.R0, pass).WithSymbol("pass"),
-			asm.Return(),
-		},
-	})
-	require.NoError(t, err)
-	t.Cleanup(func() { program.Close() })
-	n.Do(func() {
-		l, err := link.AttachTCX(link.TCXOptions{Interface: n.Link(name).Attrs().Index, Program: program, Attach: ebpf.AttachTCXIngress})
-		if err != nil {
-			t.Skipf("this kernel can not lose packets on purpose: %v", err)
-		}
-		t.Cleanup(func() { l.Close() })
+	shape(t, n, name, ebpf.AttachTCXIngress, asm.Instructions{
+		asm.LoadMem(asm.R7, asm.R1, length, asm.Word),
+		asm.JLT.Imm(asm.R7, withData, "pass"),
+		asm.StoreImm(asm.RFP, -4, 0, asm.Word),
+		asm.Mov.Reg(asm.R2, asm.RFP),
+		asm.Add.Imm(asm.R2, -4),
+		asm.LoadMapPtr(asm.R1, counts.FD()),
+		asm.FnMapLookupElem.Call(),
+		asm.JEq.Imm(asm.R0, 0, "pass"),
+		asm.LoadMem(asm.R1, asm.R0, 0, asm.DWord),
+		asm.Add.Imm(asm.R1, 1),
+		asm.StoreMem(asm.R0, 0, asm.R1, asm.DWord),
+		asm.Mod.Imm(asm.R1, every),
+		asm.JNE.Imm(asm.R1, 0, "pass"),
+		asm.Mov.Imm(asm.R0, drop),
+		asm.Return(),
+		asm.Mov.Imm(asm.R0, pass).WithSymbol("pass"),
+		asm.Return(),
 	})
 	return func() int {
 		var seen uint64
@@ -93,6 +104,61 @@ func TestKernelTCPRetransmits(t *testing.T) {
 	if byReason := values(of(run.Last("ebpf.network.drops"), there), "ebpf.network.drop.reason", "network.transport"); hasReasons(t) {
 		assert.Equal(t, dropped(), byReason["tc_ingress tcp"], "%v", byReason)
 	}
+}
+
+// nothing of IPv4 gets through.
+func nothing() asm.Instructions {
+	const protocol, pass, drop = 16, 0, 2
+	ethertype := binary.NativeEndian.Uint16([]byte{unix.ETH_P_IP >> 8, unix.ETH_P_IP & 0xff})
+	return asm.Instructions{
+		asm.LoadMem(asm.R7, asm.R1, protocol, asm.Word),
+		asm.Mov.Imm(asm.R0, pass),
+		asm.JNE.Imm(asm.R7, int32(ethertype), "out"),
+		asm.Mov.Imm(asm.R0, drop),
+		asm.Return().WithSymbol("out"),
+	}
+}
+
+// What was sent again of a handshake is counted once, though the connection's own number begins with it.
+func TestKernelTCPLostHandshake(t *testing.T) {
+	here, there := pair(t)
+	run := here.Start(byNamespace)
+	s := serve(t, there, "tcp4", "10.1.0.2:8080")
+	stop := shape(t, here, "cable", ebpf.AttachTCXIngress, nothing())
+	begun := make(chan *net.TCPConn)
+	go func() { begun <- dial(t, here, "tcp4", "10.1.0.2:8080") }()
+	assert.Eventually(t, func() bool { return counters(there)["TcpRetransSegs"] > 0 }, wait, tick)
+	stop()
+	c := <-begun
+	exchange(t, c, 100)
+	require.NoError(t, c.Close())
+	s.end()
+	closed(t, here, there)
+	run.Stop()
+	for n, kind := range map[*kernel.Network]string{here: "syn", there: "syn_ack"} {
+		require.Positive(t, counters(n)["TcpRetransSegs"])
+		assert.Equal(t, map[string]int{kind: counters(n)["TcpRetransSegs"]}, values(of(run.Last("ebpf.tcp.retransmits"), n), "ebpf.tcp.retransmit.kind"))
+	}
+}
+
+// Of a connection whose own host refused to send for a while, nobody can tell who began it: it has no role, rather than a wrong one.
+func TestKernelTCPRoleOfWhatWasRefused(t *testing.T) {
+	here, there := pair(t)
+	s := serve(t, there, "tcp4", "10.1.0.2:8080")
+	c := dial(t, here, "tcp4", "10.1.0.2:8080")
+	exchange(t, c, 1000)
+	stop := shape(t, here, "cable", ebpf.AttachTCXEgress, nothing())
+	_, err := c.Write(make([]byte, 500))
+	require.NoError(t, err)
+	stop()
+	_, err = io.ReadFull(c, make([]byte, 500))
+	require.NoError(t, err)
+	run := here.Start(byNamespace)
+	exchange(t, c, 10)
+	require.NoError(t, c.Close())
+	s.end()
+	run.Stop()
+	assert.Equal(t, map[string]int{"- - transmit": 10, "- - receive": 10}, values(of(run.Last("ebpf.tcp.io"), here), "ebpf.tcp.role", "server.port", "network.io.direction"))
 }
 
 // hasReasons tells whether the running kernel knows why it drops packets.

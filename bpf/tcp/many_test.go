@@ -55,18 +55,28 @@ func TestKernelTCPManyShortConnections(t *testing.T) {
 	all.Wait()
 	s.end()
 	closed(t, here, there)
+	missed := kernel.Skipped(t)
 	run.Stop()
 
 	n := workers * each
+	// The kernel says how many runs it skipped, and each connection has several.
+	equal := func(want, have int, what string) {
+		assert.LessOrEqual(t, have, want, what)
+		assert.GreaterOrEqual(t, have, want-missed, what)
+	}
 	connections, bytes := run.Last("ebpf.tcp.connections"), run.Last("ebpf.tcp.io")
-	assert.Equal(t, map[string]int{"connect -": n}, values(of(connections, here), "ebpf.tcp.role", "error.type"))
-	assert.Equal(t, n, values(of(connections, there), "ebpf.tcp.role", "error.type")["accept -"])
 	assert.Equal(t, n, counters(here)["TcpActiveOpens"])
-	assert.Equal(t, counters(there)["TcpPassiveOpens"], total(of(connections, there)))
-	assert.Equal(t, map[string]int{"connect transmit": 10 * n, "connect receive": 10 * n}, values(of(bytes, here), "ebpf.tcp.role", "network.io.direction"))
-	assert.Equal(t, map[string]int{"accept transmit": 10 * n, "accept receive": 10 * n}, values(of(bytes, there), "ebpf.tcp.role", "network.io.direction"))
-	assert.Equal(t, n, total(of(run.Last("ebpf.tcp.connection.duration"), here)))
-	assert.Equal(t, n, total(of(run.Last("ebpf.tcp.connection.duration"), there)))
-	assert.Equal(t, n, total(of(run.Last("ebpf.tcp.connect.latency"), here)))
-	assert.Equal(t, counters(here)["TcpRetransSegs"], total(of(run.Last("ebpf.tcp.retransmits"), here)))
+	equal(n, values(of(connections, here), "ebpf.tcp.role", "error.type")["connect -"], "opened")
+	equal(n, values(of(connections, there), "ebpf.tcp.role", "error.type")["accept -"], "accepted")
+	equal(counters(here)["TcpActiveOpens"], total(of(connections, here)), "opened, with what failed")
+	equal(counters(there)["TcpPassiveOpens"], total(of(connections, there)), "accepted, with what was none")
+	for _, host := range []*kernel.Network{here, there} {
+		for direction, have := range values(of(bytes, host), "network.io.direction") {
+			assert.LessOrEqual(t, have, 10*n, direction)
+			assert.GreaterOrEqual(t, have, 10*(n-missed), direction)
+		}
+		equal(n, total(of(run.Last("ebpf.tcp.connection.duration"), host)), "durations")
+	}
+	equal(n, total(of(run.Last("ebpf.tcp.connect.latency"), here)), "latencies")
+	equal(counters(here)["TcpRetransSegs"], total(of(run.Last("ebpf.tcp.retransmits"), here)), "retransmits")
 }

@@ -181,7 +181,10 @@ func manyStreams(t *testing.T, options ...string) {
 		}
 	}
 	t.Logf("%d of %d streams are whole, %d readings", whole, sockets-clients, len(readings))
-	assert.GreaterOrEqual(t, whole, (sockets-clients)/2, "streams that were read to their end")
+	// With streams in both directions, iperf3 closes all of them while the other end still sends.
+	if !slices.Contains(options, "--bidir") {
+		assert.GreaterOrEqual(t, whole, (sockets-clients)/2, "streams that were read to their end")
+	}
 }
 
 // live holds what was delivered while the sockets lived against what they said of themselves.

@@ -17,6 +17,7 @@ import (
 
 // Very many new series within one collection: while tables have room, each has its own, and nothing is in the overflow series.
 func TestKernelTCPManySeries(t *testing.T) {
+	needConnections(t)
 	here := kernel.NewNetwork(t)
 	run := here.Start(`
 probes:

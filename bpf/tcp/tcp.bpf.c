@@ -180,18 +180,17 @@ struct connection {
 	u64 received;
 	u64 cgroup;	/* of whoever connected or listened, where containers live in v1 hierarchies */
 	u64 latency;	/* ns from the SYN to the establishment */
+	u32 opened;
 	u32 uncounted;	/* it was opened, and is not among the connections yet */
 	u32 retransmits;
 	u32 out_of_order;
 	u32 heard;	/* segs_in at the last sample */
 	u32 drops;	/* of a listener */
 	u8 role;
-	u8 opened;
 	u8 closed;	/* all of it was counted */
 	u8 closer;
-	u8 syn;		/* bytes_acked has one for our SYN */
 	u8 listener;
-	u8 unused[6];
+	u8 unused[4];
 	struct process_key process;
 };
 
@@ -203,7 +202,7 @@ struct {
 	__type(value, struct connection);
 } sockets SEC(".maps");
 
-/* All sockets that were there before us are known: what has no account by now is new. */
+/* All sockets that were there before us are known: what has no account by now is new, and levels are those of a collection. */
 static bool acquainted;
 
 enum tcp_event {
@@ -355,11 +354,15 @@ static __always_inline bool has_finished(u8 state)
 static __always_inline u64 transmitted(struct tcp_sock *tp, struct connection *c, u8 state)
 {
 	u64 bytes = tp->bytes_acked;
-	u64 other = c->syn;
+	u64 other = c->role == ROLE_CONNECT;
 
 	if (has_finished(state) && tp->snd_una == tp->write_seq)
 		other++;
-	return bytes > other ? bytes - other : 0;
+	bytes = bytes > other ? bytes - other : 0;
+	/* The last state is not known. */
+	if (!state && bytes > tp->bytes_sent - tp->bytes_retrans)
+		bytes = tp->bytes_sent - tp->bytes_retrans;
+	return bytes;
 }
 
 /* Payload that came, in order; the peer's FIN is not counted. */
@@ -395,14 +398,16 @@ static __always_inline u8 guess_role(struct tcp_sock *tp, u8 state)
 
 	if (has_finished(state) && tp->snd_nxt == tp->write_seq)
 		numbers--;
-	return numbers == payload + 1 ? ROLE_CONNECT : ROLE_ACCEPT;
+	if (numbers == payload + 1)
+		return ROLE_CONNECT;
+	/* What this host itself refused to send, and sent later, is twice in what was sent. */
+	return numbers == payload ? ROLE_ACCEPT : ROLE_NONE;
 }
 
 /* The account of a connection that is older than we are. */
 static __always_inline void adopt(struct tcp_sock *tp, struct connection *c, u8 state)
 {
 	c->role = guess_role(tp, state);
-	c->syn = c->role == ROLE_CONNECT;
 	c->opened = 1;
 	c->transmitted = transmitted(tp, c, state);
 	c->received = received(tp);
@@ -410,11 +415,11 @@ static __always_inline void adopt(struct tcp_sock *tp, struct connection *c, u8 
 	c->out_of_order = tp->rcv_ooopack;
 }
 
-/* It is counted at the next look, so that one row is found once for all there is of a short connection. */
+/* Once, whoever sees it first. It is counted at the next look, so that one row is found once for all there is of a short connection. */
 static __always_inline void opened(struct connection *c)
 {
-	c->opened = 1;
-	__sync_lock_test_and_set(&c->uncounted, 1);
+	if (!__sync_lock_test_and_set(&c->opened, 1))
+		__sync_lock_test_and_set(&c->uncounted, 1);
 }
 
 static __noinline void count_failed(struct tcp_sock *tp, struct connection *c)
@@ -485,6 +490,7 @@ static __always_inline struct totals *count(struct tcp_key *key, struct tcp_sock
 {
 	struct totals *row = connections_row(key);
 	u32 segments = tp->rcv_ooopack;
+	s32 grown;
 
 	if (!row)
 		return 0;
@@ -497,8 +503,11 @@ static __always_inline struct totals *count(struct tcp_key *key, struct tcp_sock
 		add(&row->transmitted, sent);
 	if (got)
 		add(&row->received, got);
-	if (with_out_of_order && segments != c->out_of_order)
-		add(&row->out_of_order, segments - __sync_lock_test_and_set(&c->out_of_order, segments));
+	if (with_out_of_order && segments != c->out_of_order) {
+		grown = segments - __sync_lock_test_and_set(&c->out_of_order, segments);
+		if (grown > 0)
+			add(&row->out_of_order, grown);
+	}
 	if (samples())
 		sample(row, key, tp, c);
 	return row;
@@ -508,12 +517,14 @@ static __always_inline struct totals *count(struct tcp_key *key, struct tcp_sock
 static __noinline void count_listen_drops(struct tcp_sock *tp, struct connection *c)
 {
 	u32 now = tp->inet_conn.icsk_inet.sk.sk_drops.counter;
-	u32 grown = now - c->drops;
 	struct tcp_key key = {};
+	s32 grown;
 
-	if (!with_listen_drops || !grown)
+	if (!with_listen_drops || now == c->drops)
 		return;
-	c->drops = now;
+	grown = now - __sync_lock_test_and_set(&c->drops, now);
+	if (grown <= 0)
+		return;
 	fill(&key, tp, c, 0, 0, 0, 0);
 	add_to(listen_drops_row(&key), grown);
 }
@@ -644,7 +655,6 @@ static __always_inline void connecting(struct tcp_sock *tp)
 	c->opened = 0;
 	c->closed = 0;
 	c->closer = 0;
-	c->syn = 0;
 	c->listener = 0;
 	own(c);
 }
@@ -662,23 +672,30 @@ static __always_inline void listening(struct tcp_sock *tp)
 	own(c);
 }
 
+/* What was the listener's becomes the connection's. Its handshake has sent again what is counted already. */
+static __always_inline void accept_clone(struct tcp_sock *tp, struct connection *c)
+{
+	c->listener = 0;
+	c->closed = 0;
+	c->role = ROLE_ACCEPT;
+	c->retransmits = tp->total_retrans;
+}
+
 static __always_inline void established(struct tcp_sock *tp, int old)
 {
 	struct connection *c = account(tp);
 	u64 now;
 
-	/* A clone of the listener's, or none. */
-	if (!c || c->listener) {
+	/* A clone of the listener's, who may be none any more; or none. */
+	if (!c || c->listener || c->role == ROLE_NONE) {
 		if (!c)
 			c = new_account(tp);
 		if (!c)
 			return;
-		c->listener = 0;
-		c->role = old == TCP_SYN_SENT ? ROLE_CONNECT : ROLE_ACCEPT;
+		accept_clone(tp, c);
+		if (old == TCP_SYN_SENT)
+			c->role = ROLE_CONNECT;
 		c->began = 0;
-		c->syn = old == TCP_SYN_SENT;
-	} else if (c->role == ROLE_CONNECT) {
-		c->syn = 1;
 	}
 	now = bpf_ktime_get_boot_ns();
 	if (c->began)
@@ -706,11 +723,8 @@ static __always_inline void ended(struct tcp_sock *tp, int old)
 		c->closed = 1;
 		return;
 	}
-	if (c->listener) {
-		c->listener = 0;
-		c->role = ROLE_ACCEPT;
-		c->retransmits = 0;
-	}
+	if (c->listener)
+		accept_clone(tp, c);
 	c->closed = 1;
 	if (old == TCP_SYN_SENT || (old == TCP_SYN_RECV && !c->opened)) {
 		count_failed(tp, c);
@@ -856,9 +870,9 @@ int meet(struct bpf_iter__tcp *ctx)
 		struct tcp_timewait_sock *waiting = bpf_skc_to_tcp_timewait_sock(skc);
 		struct tcp_key key = {};
 
-		if (!with_states)
+		if (!with_states || !acquainted)
 			return 0;
-		KEY_WORD(&key) = key_word(0, 0, 0, waiting ? waiting->tw_sk.tw_substate : TCP_SYN_RECV, 0, 0, 0);
+		KEY_WORD(&key) = key_word(0, 0, 0, waiting ? waiting->tw_sk.tw_substate : state == TCP_TIME_WAIT ? TCP_TIME_WAIT : TCP_SYN_RECV, 0, 0, 0);
 		if (by_namespace)
 			key.network_namespace = net_id(skc->skc_net.net);
 		add_to(states_row(&key), 1);
@@ -888,7 +902,6 @@ int meet(struct bpf_iter__tcp *ctx)
 		return 0;
 	}
 	c->role = guess_role(tp, state);
-	c->syn = c->role == ROLE_CONNECT;
 	opened(c);
 	return 0;
 }
@@ -933,7 +946,7 @@ int collect(struct bpf_iter__bpf_sk_storage_map *ctx)
 	if (state == TCP_CLOSE)
 		return 0;
 	fill(&key, tp, c, 0, 0, 0, 0);
-	if (with_states) {
+	if (with_states && acquainted) {
 		u64 word = KEY_WORD(&key);
 
 		KEY_WORD(&key) |= key_word(0, 0, 0, state, 0, 0, 0);
@@ -941,14 +954,20 @@ int collect(struct bpf_iter__bpf_sk_storage_map *ctx)
 		KEY_WORD(&key) = word;
 	}
 	if (state == TCP_LISTEN) {
-		if (with_accept_queue)
+		if (with_accept_queue && acquainted)
 			add_to(accept_queues_row(&key), tp->inet_conn.icsk_inet.sk.sk_ack_backlog);
 		count_listen_drops(tp, c);
 		return 0;
 	}
-	if (c->listener || state == TCP_SYN_SENT || state == TCP_SYN_RECV)
+	if (state == TCP_SYN_SENT || state == TCP_SYN_RECV)
 		return 0;
-	if (with_zero_window && !tp->snd_wnd)
+	/* The program is run before the state can be seen: here it was not. */
+	if (!c->opened) {
+		if (c->listener)
+			accept_clone(tp, c);
+		opened(c);
+	}
+	if (with_zero_window && acquainted && !tp->snd_wnd)
 		add_to(zero_windows_row(&key), 1);
 	seen_sent = c->transmitted;
 	seen_got = c->received;
@@ -958,8 +977,8 @@ int collect(struct bpf_iter__bpf_sk_storage_map *ctx)
 	sent = transmitted(tp, c, state);
 	got = received(tp);
 	read_barrier();
-	/* Numbers of another state: it was slow here, and the FIN that came or went meanwhile can not be told from a byte. */
-	if (tp->inet_conn.icsk_inet.sk.__sk_common.skc_state != state)
+	/* It was slow here. A FIN that came or went meanwhile can not be told from a byte; and the memory may be another connection's. */
+	if (tp->inet_conn.icsk_inet.sk.__sk_common.skc_state != state || *(volatile u8 *)&c->closed)
 		return 0;
 	if (busy || is_locked(tp) || acked != *(volatile u64 *)&tp->bytes_acked || came != *(volatile u64 *)&tp->bytes_received) {
 		sent = sent ? sent - 1 : 0;
@@ -1033,7 +1052,7 @@ int BPF_PROG(retransmit_synack, struct sock *sk)
 		return 0;
 	c = account(tp);
 	/* With fast open, the connection's own socket exists, whose number has it too. */
-	if (c && !c->listener)
+	if (c && tp->inet_conn.icsk_inet.sk.__sk_common.skc_state != TCP_LISTEN)
 		c->retransmits = tp->total_retrans;
 	fill(&key, tp, c, 0, 0, KIND_SYN_ACK, 0);
 	if (by_role)
@@ -1065,17 +1084,14 @@ static __noinline void count_reset_of(struct sk_buff *skb, u8 reason)
 	struct tcphdr_start tcp = {};
 	struct tcp_key key = {};
 	u8 family, role = ROLE_NONE;
-	__be16 port = 0;
 
 	if (bpf_probe_read_kernel(&tcp, sizeof(tcp), head + skb->transport_header))
 		return;
-	/* Somebody asked for a server that is not there. */
-	if ((tcp.flags & 0x12) == 0x02) {
+	/* Somebody asked for a server that is not there. Its port is told by nobody but the one who asked: who scans ports would make series. */
+	if ((tcp.flags & 0x12) == 0x02)
 		role = ROLE_ACCEPT;
-		port = tcp.dest;
-	}
 	family = skb->protocol == bpf_htons(0x86dd) ? 6 : 4;
-	KEY_WORD(&key) = key_word(port, role, 0, 0, DIRECTION_TRANSMIT, reason, family);
+	KEY_WORD(&key) = key_word(0, role, 0, 0, DIRECTION_TRANSMIT, reason, family);
 	if (by_namespace)
 		key.network_namespace = net_id(BPF_CORE_READ(skb, dev, nd_net.net));
 	if (by_peer || by_local) {
@@ -1144,20 +1160,21 @@ struct drop_key {
 
 SWAPPED_MAP(drops, HASH, struct drop_key, struct count, 10000);
 
-/* Of a socket of any protocol; of v1 hierarchies, only that of a TCP socket is known. Requests, and what waits, have no owner. */
+/* Of a socket of any protocol. Requests, and what waits, have no owner. */
 static __always_inline u64 cgroup_of_any(struct sock *sk)
 {
 	u8 state = sk->__sk_common.skc_state;
 
-	if (state == TCP_TIME_WAIT || state == TCP_NEW_SYN_RECV)
-		return 0;
-	if (cgroup_controller >= 0) {
-		struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
-		struct connection *c = tp ? account(tp) : 0;
+	return state == TCP_TIME_WAIT || state == TCP_NEW_SYN_RECV ? 0 : sock_cgroup_id(sk);
+}
 
-		return c ? c->cgroup : 0;
-	}
-	return sock_cgroup_id(sk);
+/* In v1 hierarchies, that of a TCP socket is known; the verifier lets us ask of the tracepoint's own argument only. */
+static __always_inline u64 cgroup_of_receiver(struct sock *receiver)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(receiver);
+	struct connection *c = tp ? account(tp) : 0;
+
+	return c ? c->cgroup : 0;
 }
 
 /*
@@ -1184,8 +1201,10 @@ static __always_inline int drop(struct sk_buff *skb, void *location, u32 reason,
 		key.ethertype = ethertype;
 	if (receiver)
 		sk = receiver;
-	if (by_cgroup && sk)
+	if (by_cgroup && cgroup_controller < 0 && sk)
 		key.cgroup = cgroup_of_any(sk);
+	if (by_cgroup && cgroup_controller >= 0 && receiver)
+		key.cgroup = cgroup_of_receiver(receiver);
 	/* The sender's socket stays with a packet on its way through a veth. And in the queue of a socket, dev is no pointer. */
 	if (by_namespace) {
 		if (!receiver)
@@ -1199,18 +1218,32 @@ static __always_inline int drop(struct sk_buff *skb, void *location, u32 reason,
 	return 0;
 }
 
+enum skb_drop_reason {
+	SKB_NOT_DROPPED_YET,
+};
+
+/* What was used up has the reason 0; on Linux 5.17, which has no name for that, 0 is any reason. */
+static __always_inline bool is_drop(u32 reason)
+{
+	return reason || !bpf_core_enum_value_exists(enum skb_drop_reason, SKB_NOT_DROPPED_YET);
+}
+
 /* Since Linux 6.11 it is told who was to receive the packet. */
 SEC("tp_btf/kfree_skb")
 int BPF_PROG(drop_receiver, struct sk_buff *skb, void *location, int reason, struct sock *receiver)
 {
-	return reason ? drop(skb, location, reason, receiver) : 0;
+	u64 there = 0;
+
+	/* It is null mostly; verifiers of Linux 6.11 to 6.13 take it for set, and would throw a comparison with null away. */
+	bpf_probe_read_kernel(&there, sizeof(there), &ctx[3]);
+	return is_drop(reason) ? drop(skb, location, reason, there ? receiver : 0) : 0;
 }
 
 /* Since Linux 5.17 there are reasons. */
 SEC("tp_btf/kfree_skb")
 int BPF_PROG(drop_reason, struct sk_buff *skb, void *location, int reason)
 {
-	return reason ? drop(skb, location, reason, 0) : 0;
+	return is_drop(reason) ? drop(skb, location, reason, 0) : 0;
 }
 
 SEC("tp_btf/kfree_skb")

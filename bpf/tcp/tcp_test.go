@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	hostkernel "github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
 	"github.com/ebpfreceiver/ebpfreceiver/test/kernel"
 )
 
@@ -50,9 +51,19 @@ probes:
       ebpf.network.drops: { attributes: [ebpf.network.namespace, ebpf.network.drop.reason, network.transport] }
 `
 
+// needConnections skips a test where the probe has nothing but drops: before Linux 5.12.
+func needConnections(t *testing.T) {
+	t.Helper()
+	if err := hostkernel.New(hostkernel.Options{}).Require("func/bpf_sk_storage_get_tracing"); err != nil {
+		require.ErrorIs(t, err, hostkernel.ErrNotSupported)
+		t.Skip(err)
+	}
+}
+
 // pair is two hosts with a cable between them.
 func pair(t *testing.T) (here, there *kernel.Network) {
 	t.Helper()
+	needConnections(t)
 	return kernel.Pair(t, "cable", "cable")
 }
 

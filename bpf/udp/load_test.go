@@ -12,27 +12,12 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/cilium/ebpf"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
 	"github.com/ebpfreceiver/ebpfreceiver/test/kernel"
 )
-
-// skipped is how many runs the kernel has left out, because a task that was preempted in the middle of one was on that CPU.
-func skipped(t *testing.T) (n int) {
-	t.Helper()
-	for _, id := range kernel.Held(t).Programs {
-		p, err := ebpf.NewProgramFromID(ebpf.ProgramID(id))
-		require.NoError(t, err)
-		s, err := p.Stats()
-		require.NoError(t, err)
-		n += int(s.RecursionMisses)
-		require.NoError(t, p.Close())
-	}
-	return n
-}
 
 // Many threads, on all CPUs and through snapshots: nothing is lost or counted twice, but for what the kernel skips and says so.
 func TestKernelUDPStorm(t *testing.T) {
@@ -58,7 +43,7 @@ func TestKernelUDPStorm(t *testing.T) {
 		})
 	}
 	all.Wait()
-	missed := skipped(t)
+	missed := kernel.Skipped(t)
 	run.Stop()
 	total := threads * calls
 	io, datagrams := values(of(run.Last("ebpf.udp.io"), n), "network.io.direction"), values(of(run.Last("ebpf.udp.datagrams"), n), "network.io.direction")

@@ -34,6 +34,26 @@ func named[N int64 | uint64 | uint32](name func(Names, N) string) builder {
 	}
 }
 
+// symbol decodes an address in the kernel as the function that it lies in. Without a name there is no attribute: the address tells where the kernel
+// lies in memory, and is another one after each boot.
+func symbol(c *Column, f Field, o Options) error {
+	read, _, err := number(f)
+	if err != nil {
+		return err
+	}
+	if o.Names == nil {
+		return errNoNames
+	}
+	name := func(raw []byte) string { return o.Names.Symbol(uint64(read(raw))) }
+	c.identity = func(dst, raw []byte) []byte { return append(append(dst, name(raw)...), 0) }
+	c.decode = func(dst Sink, attribute string, raw []byte) {
+		if s := name(raw); s != "" {
+			dst.PutStr(attribute, s)
+		}
+	}
+	return nil
+}
+
 // The layout of struct process_key in bpf/include/task.h.
 const (
 	processKeySize = 32

@@ -38,7 +38,7 @@ var decoders = map[string]builder{
 	"cgroup":         named(Names.CgroupPath),
 	"device":         named(Names.Device),
 	"ifindex":        buildInterface,
-	"ksym":           named(Names.Symbol),
+	"ksym":           symbol,
 	"syscall":        named(Names.Syscall),
 	"user":           named(Names.User),
 }

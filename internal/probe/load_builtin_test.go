@@ -20,6 +20,33 @@ func TestBuiltinObjects(t *testing.T) {
 	}
 }
 
+// everything that a probe has.
+func everything(t *testing.T, spec *Spec) Settings {
+	t.Helper()
+	all := choice{metrics: make(map[string][]string), events: sortedKeys(spec.Events)}
+	for metric := range spec.Metrics {
+		all.metrics[metric] = sortedKeys(spec.Metrics[metric].Attributes)
+	}
+	return all.settings(t, spec)
+}
+
+// The verifier sees other programs where containers live in a v1 hierarchy.
+func TestKernelBuiltinByController(t *testing.T) {
+	needsRoot(t)
+	specs, err := Builtin(bpf.Probes)
+	require.NoError(t, err)
+	env := testEnvironment()
+	env.CgroupController = 3
+	for _, name := range sortedKeys(specs) {
+		p, err := Load(specs[name], everything(t, specs[name]), env)
+		require.NoError(t, err, name)
+		for missing, why := range p.Missing {
+			assert.ErrorIs(t, why, kernel.ErrNotSupported, "%s: %s", name, missing)
+		}
+		require.NoError(t, p.Close())
+	}
+}
+
 // Each probe with all that it has: what this kernel can not do, it says why.
 func TestKernelBuiltin(t *testing.T) {
 	needsRoot(t)
@@ -28,11 +55,7 @@ func TestKernelBuiltin(t *testing.T) {
 	for _, name := range sortedKeys(specs) {
 		t.Run(name, func(t *testing.T) {
 			spec := specs[name]
-			all := choice{metrics: make(map[string][]string), events: sortedKeys(spec.Events)}
-			for metric := range spec.Metrics {
-				all.metrics[metric] = sortedKeys(spec.Metrics[metric].Attributes)
-			}
-			p := load(t, spec, all.settings(t, spec))
+			p := load(t, spec, everything(t, spec))
 			for missing, why := range p.Missing {
 				assert.ErrorIs(t, why, kernel.ErrNotSupported, missing)
 			}

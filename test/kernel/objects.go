@@ -123,3 +123,18 @@ func (o Objects) RequireGone(t testing.TB) {
 		t.Fatalf("left in the kernel: %s", strings.Join(alive(), ", "))
 	}
 }
+
+// Skipped is how many runs of this process' programs the kernel has left out, since one of the same program was not through on that CPU. Of those, a
+// probe may have made up for some. Linux 7.2 lets tasks be preempted in the middle of a run.
+func Skipped(t testing.TB) (n int) {
+	t.Helper()
+	for _, id := range Held(t).Programs {
+		p, err := ebpf.NewProgramFromID(ebpf.ProgramID(id))
+		require.NoError(t, err)
+		s, err := p.Stats()
+		require.NoError(t, err)
+		n += int(s.RecursionMisses)
+		require.NoError(t, p.Close())
+	}
+	return n
+}
