@@ -21,7 +21,16 @@ func TestKernelTCPDrops(t *testing.T) {
 	run := here.Start(`
 probes:
   tcp:
-    metrics:
+    metrics: # none of those that old kernels lack
+      ebpf.tcp.connections: { enabled: false }
+      ebpf.tcp.connect.latency: { enabled: false }
+      ebpf.tcp.connection.duration: { enabled: false }
+      ebpf.tcp.io: { enabled: false }
+      ebpf.tcp.rtt: { enabled: false }
+      ebpf.tcp.resets: { enabled: false }
+      ebpf.tcp.retransmits: { enabled: false }
+      ebpf.tcp.listen.drops: { enabled: false }
+      system.network.connection.count: { enabled: false }
       ebpf.network.drops:
         attributes: [ebpf.network.namespace, ebpf.network.drop.reason, ebpf.network.drop.symbol, network.transport, ethertype, process.linux.cgroup]
 `)

@@ -194,6 +194,7 @@ func TestKernelTCPProcessIsKilled(t *testing.T) {
 
 // A network namespace ends while the far end of its connections lives: none of its series is lost, and nothing of ours keeps it.
 func TestKernelTCPNamespaceIsGone(t *testing.T) {
+	needConnections(t)
 	// The namespace's number may be another one's right away, in tests that run at the same time: the port tells them apart.
 	const port = 7393
 	here := kernel.NewNetwork(t)

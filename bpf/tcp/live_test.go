@@ -59,6 +59,7 @@ func TestKernelTCPLivingConnections(t *testing.T) {
 
 // Who began a connection that was there before is told by its numbers, whatever it has sent.
 func TestKernelTCPRoleOfOldConnections(t *testing.T) {
+	needConnections(t)
 	here := kernel.NewNetwork(t)
 	s := serve(t, here, "tcp4", "127.0.0.1:8080")
 	var list []*net.TCPConn

@@ -32,6 +32,7 @@ func socket(t *testing.T, n *kernel.Network, address [4]byte, port int) (fd int)
 
 // A socket that connects to itself opens from both sides at once.
 func TestKernelTCPSimultaneousOpen(t *testing.T) {
+	needConnections(t)
 	here := kernel.NewNetwork(t)
 	run := here.Start(byNamespace)
 	fd := socket(t, here, [4]byte{127, 0, 0, 1}, 7000)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
 	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
@@ -185,7 +186,13 @@ func (p *Probe) runIterator(ctx context.Context, iter iterator) error {
 			return err
 		}
 	}
-	return p.networks.each(func() error { return runIterator(ctx, iter.Iter, p.buffer) })
+	visited := p.networks.visited
+	err := p.networks.each(func() error { return runIterator(ctx, iter.Iter, p.buffer) })
+	if !visited && p.networks.refused != nil {
+		p.env.Logger.Warn("sockets that are there already are not known in all network namespaces: needs CAP_SYS_ADMIN and CAP_SYS_PTRACE",
+			zap.String("probe", p.Spec.Name), zap.Error(p.networks.refused))
+	}
+	return err
 }
 
 // runIterator reads an iterator to its end, which makes its program see every object. A read ends with EAGAIN when it went over a

@@ -3,7 +3,9 @@
 package probe
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -29,6 +31,8 @@ type networkNamespaces struct {
 	inode   uint64
 	proc    string
 	visited bool
+	// refused is why others could not be entered, where they could not.
+	refused error
 }
 
 func openNetworkNamespaces(root string) (*networkNamespaces, error) {
@@ -64,14 +68,22 @@ func (n *networkNamespaces) each(fn func() error) error {
 	for _, path := range n.others() {
 		f, err := os.Open(path)
 		if err != nil {
+			n.note(err)
 			continue
 		}
 		if inode, err := inodeOf(f); err == nil {
-			_ = within(f, inode, fn) // as said above
+			n.note(within(f, inode, fn))
 		}
 		_ = f.Close()
 	}
 	return nil
+}
+
+// note remembers that the right to enter a namespace is wanting.
+func (n *networkNamespaces) note(err error) {
+	if n.refused == nil && errors.Is(err, fs.ErrPermission) {
+		n.refused = err
+	}
 }
 
 // others are the links of one process in each other namespace.
@@ -86,7 +98,9 @@ func (n *networkNamespaces) others() (paths []string) {
 			continue
 		}
 		path := filepath.Join(n.proc, e.Name(), "ns", "net")
-		if name, err := os.Readlink(path); err == nil && !known[name] {
+		name, err := os.Readlink(path)
+		n.note(err)
+		if err == nil && !known[name] {
 			known[name] = true
 			paths = append(paths, path)
 		}

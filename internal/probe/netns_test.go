@@ -7,6 +7,7 @@ package probe
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"testing"
@@ -24,6 +25,52 @@ func TestOverSockets(t *testing.T) {
 		assert.Equal(t, hook == "bpf_sk_storage_map", overElements(spec), hook)
 	}
 	assert.False(t, overSockets(&ebpf.ProgramSpec{Type: ebpf.Tracing, AttachType: ebpf.AttachTraceRawTp, AttachTo: "tcp"}))
+}
+
+// Whoever may not enter other namespaces is told so; that a process has ended is no reason.
+func TestKernelNetworkNamespacesRefused(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: run `make test` with sudo")
+	}
+	other := exec.Command("cat")
+	other.SysProcAttr = &unix.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
+	stdin, err := other.StdinPipe()
+	require.NoError(t, err)
+	require.NoError(t, other.Start())
+	defer func() { stdin.Close(); assert.NoError(t, other.Wait()) }()
+	root := t.TempDir()
+	link := func(pid, ns string) {
+		require.NoError(t, os.MkdirAll(filepath.Join(root, "proc", pid, "ns"), 0o755))
+		require.NoError(t, os.Symlink(ns, filepath.Join(root, "proc", pid, "ns", "net")))
+	}
+	pid := strconv.Itoa(other.Process.Pid)
+	link(pid, "/proc/"+pid+"/ns/net")
+	link("1000000000", "/proc/1000000000/ns/net")
+	for _, privileged := range []bool{true, false} {
+		visits := 0
+		done := make(chan *networkNamespaces)
+		go func() {
+			runtime.LockOSThread() // for good
+			if !privileged {
+				var none [2]unix.CapUserData
+				assert.NoError(t, unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &none[0]))
+			}
+			n, err := openNetworkNamespaces(root)
+			if assert.NoError(t, err) {
+				assert.NoError(t, n.each(func() error { visits++; return nil }))
+			}
+			done <- n
+		}()
+		n := <-done
+		if privileged {
+			require.NoError(t, n.refused)
+			assert.Equal(t, 2, visits)
+		} else {
+			require.ErrorIs(t, n.refused, os.ErrPermission)
+			assert.Equal(t, 1, visits)
+		}
+		assert.NoError(t, n.close())
+	}
 }
 
 // Sockets are looked for in the namespace that the probe was loaded in, whichever thread comes; and once in those of processes.
