@@ -51,7 +51,7 @@ func lost(t *testing.T, all []plog.LogRecord, event string) (dropped, limited in
 func TestKernelAccountOfARateLimit(t *testing.T) {
 	kernel.NeedRoot(t)
 	c := kernel.NewCgroup(t)
-	r := newRig(t, "collection_interval: 100ms\n"+only("ebpf.process.exec", fmt.Sprintf("{ rate_limit: 5, filter: { cgroups: [%s] } }", c.Path)))
+	r := newRig(t, "collection_interval: 100ms\n"+only("ebpf.process.exec", fmt.Sprintf("{ rate_limit: 0.1, filter: { cgroups: [%s] } }", c.Path)))
 	sink := new(consumertest.LogsSink)
 	r.logs = sink
 	r.start()

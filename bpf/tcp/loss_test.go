@@ -125,12 +125,15 @@ func TestKernelTCPLostHandshake(t *testing.T) {
 	run := here.Start(byNamespace)
 	s := serve(t, there, "tcp4", "10.1.0.2:8080")
 	stop := shape(t, here, "cable", ebpf.AttachTCXIngress, nothing())
-	begun := make(chan *net.TCPConn)
-	go func() { begun <- dial(t, here, "tcp4", "10.1.0.2:8080") }()
+	var dialling sync.WaitGroup
+	var c net.Conn
+	var err error
+	dialling.Go(func() { here.Do(func() { c, err = net.Dial("tcp4", "10.1.0.2:8080") }) })
 	assert.Eventually(t, func() bool { return counters(there)["TcpRetransSegs"] > 0 }, wait, tick)
 	stop()
-	c := <-begun
-	exchange(t, c, 100)
+	dialling.Wait()
+	require.NoError(t, err)
+	exchange(t, c.(*net.TCPConn), 100)
 	require.NoError(t, c.Close())
 	s.end()
 	closed(t, here, there)

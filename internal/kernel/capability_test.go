@@ -48,6 +48,7 @@ func TestMissing(t *testing.T) {
 		caps  string
 		last  string // cap_last_cap
 		noBTF bool
+		uids  string   // the user namespace's; empty: the first one
 		want  []string // in the one sentence; none: nothing is missing
 	}{
 		{name: "root", caps: "1ffffffffff", last: "40"},
@@ -61,6 +62,7 @@ func TestMissing(t *testing.T) {
 		{name: "only bpf", caps: "8000000000", last: "40", want: []string{"without CAP_PERFMON (or", "AmbientCapabilities=CAP_PERFMON,"}},
 		{name: "nothing before 5.8", caps: "0", last: "37", want: []string{"without CAP_SYS_ADMIN;", "[SYS_ADMIN]"}},
 		{name: "no BTF", caps: "1ffffffffff", last: "40", noBTF: true, want: []string{"BTF type information", "CONFIG_DEBUG_INFO_BTF=y"}},
+		{name: "root of a user namespace", caps: "1ffffffffff", last: "40", uids: "0 65534 1\n", want: []string{"capabilities in the host's user namespace", "hostUsers"}},
 		{name: "neither", caps: "0", last: "40", noBTF: true, want: []string{"CAP_BPF", "; this kernel has no BTF type information"}},
 	}
 	for _, tt := range tests {
@@ -72,6 +74,9 @@ func TestMissing(t *testing.T) {
 			if !tt.noBTF {
 				fsys[btf] = &fstest.MapFile{}
 			}
+			if tt.uids != "" {
+				fsys["proc/self/uid_map"] = &fstest.MapFile{Data: []byte(tt.uids)}
+			}
 			err := New(Options{FS: fsys}).Missing()
 			if len(tt.want) == 0 {
 				require.NoError(t, err)
@@ -82,7 +87,7 @@ func TestMissing(t *testing.T) {
 			}
 			assert.NotContains(t, err.Error(), "\n")
 			var permission *PermissionError
-			assert.Equal(t, strings.Contains(tt.want[0], "CAP_"), errors.As(err, &permission))
+			assert.Equal(t, !strings.Contains(tt.want[0], "BTF"), errors.As(err, &permission))
 			assert.Equal(t, permission != nil, errors.Is(err, fs.ErrPermission))
 			assert.Equal(t, tt.noBTF, errors.Is(err, ErrNotSupported))
 		})

@@ -93,6 +93,8 @@ func (k *Kernel) Missing() error {
 	var problems joined
 	if err := k.missingCapabilities("load eBPF programs", nil); err != nil {
 		problems = append(problems, err)
+	} else if k.inUserNamespace() {
+		problems = append(problems, userNamespace("load eBPF programs", nil))
 	}
 	if _, err := fs.Stat(k.fs, "sys/kernel/btf/vmlinux"); errors.Is(err, fs.ErrNotExist) {
 		problems = append(problems, k.noTypes(err))

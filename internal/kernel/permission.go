@@ -57,8 +57,7 @@ func (k *Kernel) Refused(doing string, err error) error {
 	e := &PermissionError{Doing: doing, Err: err}
 	switch set, capErr := k.Capabilities(); {
 	case k.inUserNamespace():
-		e.Capability = "capabilities in the host's user namespace"
-		e.Remedy = "run the Collector outside of a user namespace (no rootless container, hostUsers: true)"
+		return userNamespace(doing, err)
 	case capErr == nil && !set.Has(CapSysResource) && k.chargesMemlock():
 		e.Capability = CapSysResource.String()
 		e.Remedy = grant([]Capability{CapSysResource}) + ", or raise the limit on locked memory (systemd: LimitMEMLOCK=infinity)"
@@ -70,6 +69,16 @@ func (k *Kernel) Refused(doing string, err error) error {
 		e.Remedy = "the capabilities are there: look for a seccomp filter, a security module (dmesg, audit log), or lockdown"
 	}
 	return e
+}
+
+// userNamespace is the error of a process whose capabilities are those of another user namespace than the first one, which are none here.
+func userNamespace(doing string, err error) *PermissionError {
+	return &PermissionError{
+		Doing:      doing,
+		Capability: "capabilities in the host's user namespace",
+		Remedy:     "run the Collector outside of a user namespace (no rootless container, hostUsers: true)",
+		Err:        err,
+	}
 }
 
 // perfEventsAreRoots tells whether the kernel has a level of perf_event_paranoid that is not the kernel's own but Debian's, Ubuntu's or

@@ -28,7 +28,7 @@ func (r *run) has(s *space, names ...string) {
 		got = r.attachedIn(s)
 		slices.Sort(got)
 		return slices.Equal(got, names)
-	}, 10*time.Second, 2*time.Millisecond)
+	}, time.Minute, 2*time.Millisecond)
 	require.True(r.t, ok, "attached: %v, not %v", got, names)
 }
 
@@ -250,7 +250,9 @@ func TestKernelMoveAndReuse(t *testing.T) {
 	eventually(t, func() bool {
 		now, _ := a.counters(key.Index)
 		_, counted := r.counter(key).read(t)
-		return now.sentPackets-before.sentPackets >= 20 && now.sentPackets-before.sentPackets == counted.Packets-sent.Packets
+		grown := counted.Packets - sent.Packets
+		// What it sends in the moment between being up and the kernel's telling so to packet sockets is seen by none.
+		return grown >= 20 && grown <= now.sentPackets-before.sentPackets
 	}, "the new interface is not the one that is counted")
 }
 
@@ -281,6 +283,9 @@ func TestKernelStatistics(t *testing.T) {
 // When a feature changes how counters count, another program takes over, and no packet is lost or counted twice.
 func TestKernelProgramSwap(t *testing.T) {
 	needRoot(t)
+	if !vethMerges() {
+		t.Skip("on this kernel no feature of a veth changes its counters, which is so before Linux 5.13")
+	}
 	_, b := silent(t)
 	var mu sync.Mutex
 	var programs []*counter

@@ -139,7 +139,7 @@ func (r *run) attachedIn(s *space) []string {
 // eventually waits for a condition that an event brings about.
 func eventually(t testing.TB, condition func() bool, what string, args ...any) {
 	t.Helper()
-	require.Eventually(t, condition, 5*time.Second, 10*time.Millisecond, append([]any{what}, args...)...)
+	require.Eventually(t, condition, time.Minute, 10*time.Millisecond, append([]any{what}, args...)...)
 }
 
 // descriptors counts this process's, by what they are.

@@ -48,16 +48,16 @@ func readCells(text string) cells {
 	return found
 }
 
-// worse lists what a document has that is worse than in the one before, of what was run.
-func worse(before, after string, results []*result) []string {
+// worse lists what a document has that is worse than in the one before, of what was run: of all packages or only of those that have results.
+func worse(before, after string, results []*result, allPackages bool) []string {
 	old, now := readCells(before), readCells(after)
 	var list []string
 	for place, had := range old {
-		if !ran(results, place) {
+		if !ran(results, place, allPackages) {
 			continue
 		}
 		has, there := now[place]
-		if had != "" && (!there || isWorse(had, has)) {
+		if had != "" && (!there || isWorse(place[0], had, has)) {
 			if has == "" {
 				has = "nothing"
 			}
@@ -69,7 +69,7 @@ func worse(before, after string, results []*result) []string {
 }
 
 // ran tells whether a cell is of something that was run.
-func ran(results []*result, place [3]string) bool {
+func ran(results []*result, place [3]string, allPackages bool) bool {
 	return slices.ContainsFunc(results, func(r *result) bool {
 		if r.Column != place[2] {
 			return false
@@ -80,25 +80,32 @@ func ran(results []*result, place [3]string) bool {
 		case privilegesTitle:
 			return r.Environment == privileges
 		case testsTitle:
-			return slices.ContainsFunc(r.Tests, func(t outcome.Test) bool { return place[1] == "`"+t.Package+"`" && r.Environment == "" })
+			return allPackages && r.Environment == "" || slices.ContainsFunc(r.Tests, func(t outcome.Test) bool { return place[1] == "`"+t.Package+"`" && r.Environment == "" })
 		}
 		return r.Environment == ""
 	})
 }
 
-func isWorse(had, has string) bool {
-	if strings.HasPrefix(had, "CAP_") {
-		return slices.ContainsFunc(strings.Fields(has), func(s string) bool { return !slices.Contains(strings.Fields(had), s) })
-	}
-	if rank(has) != rank(had) {
-		return rank(has) < rank(had)
-	}
+// isWorse compares two cells of a section.
+func isWorse(section, had, has string) bool {
 	before, after := number(had), number(has)
-	if rank(had) == rankTaken {
+	switch {
+	case rank(has) < rank(had):
+		return true
+	case section == privilegesTitle: // one more that is needed
+		return slices.ContainsFunc(strings.Fields(has), func(s string) bool {
+			return strings.HasPrefix(s, "CAP_") && !slices.Contains(strings.Fields(had), s)
+		})
+	case rank(has) > rank(had):
+		return false
+	case section == environmentTitle:
+		return after < before
+	case section == testsTitle: // fewer that pass, or more that do not
+		return after < before || skipped(has) > skipped(had) || strings.Contains(has, "failed")
+	case rank(had) == rankTaken: // the verifier's instructions
 		return before > 0 && float64(after) > growth*float64(before)
 	}
-	// Counts of tests: fewer that pass, or more that do not.
-	return after < before || strings.Count(has, "skipped") > strings.Count(had, "skipped") || strings.Contains(has, "failed")
+	return false
 }
 
 const (
@@ -119,6 +126,20 @@ func rank(cell string) int {
 		return rankTaken
 	}
 	return rankSpare
+}
+
+// skipped is how many tests a cell says were.
+func skipped(cell string) int {
+	before, _, _ := strings.Cut(cell, " skipped")
+	_, count, _ := strings.Cut(before, ", ")
+	if _, after, ok := strings.Cut(count, ", "); ok { // "12, 1 failed, 2 skipped"
+		count = after
+	}
+	n, err := strconv.Atoi(count)
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // number is the first one in a cell.

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -39,11 +40,14 @@ func TestWorse(t *testing.T) {
 		{"a program is gone", resultOf(100, ""), &result{Column: "6.1 amd64"}, "nothing"},
 		{"fewer pass", resultOf(1, "", passed, passed), resultOf(1, "", passed), `it was "2" and is "1"`},
 		{"one is skipped", resultOf(1, "", passed), resultOf(1, "", passed, skipped), "1 skipped"},
+		{"one more is skipped", resultOf(1, "", passed, skipped), resultOf(1, "", passed, skipped, skipped), "2 skipped"},
+		{"one less is skipped", resultOf(1, "", passed, skipped, skipped), resultOf(1, "", passed, skipped), ""},
+		{"one that was skipped passes", resultOf(1, "", passed, skipped), resultOf(1, "", passed, passed), ""},
 		{"one fails", resultOf(1, "", passed), resultOf(1, "", passed, test("TestKernelB", outcome.Failed)), "1 failed"},
 		{"another kernel was run", resultOf(100, ""), &result{Column: "5.10 amd64"}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			list := worse(document([]*result{tt.before}), document([]*result{tt.after}), []*result{tt.after})
+			list := worse(document([]*result{tt.before}), document([]*result{tt.after}), []*result{tt.after}, true)
 			if tt.want == "" {
 				assert.Empty(t, list)
 				return
@@ -60,9 +64,26 @@ func TestWorsePrivileges(t *testing.T) {
 			Probe: "cpu", What: outcome.Defaults, Capabilities: capabilities,
 		}}}
 	}
+	none := needs()
 	before, after := needs("CAP_BPF"), needs("CAP_NET_RAW", "CAP_BPF")
-	assert.Len(t, worse(privilegesDocument([]*result{before}), privilegesDocument([]*result{after}), []*result{after}), 1)
-	assert.Empty(t, worse(privilegesDocument([]*result{after}), privilegesDocument([]*result{before}), []*result{before}))
+	assert.Len(t, worse(privilegesDocument([]*result{none}), privilegesDocument([]*result{before}), []*result{before}, true), 1)
+	assert.Empty(t, worse(privilegesDocument([]*result{before}), privilegesDocument([]*result{none}), []*result{none}, true))
+	assert.Len(t, worse(privilegesDocument([]*result{before}), privilegesDocument([]*result{after}), []*result{after}, true), 1)
+	assert.Empty(t, worse(privilegesDocument([]*result{after}), privilegesDocument([]*result{before}), []*result{before}, true))
+}
+
+func TestWorseEnvironments(t *testing.T) {
+	passing := func(n int) *result {
+		return &result{Column: "6.1 amd64", Environment: "no-btf", Tests: slices.Repeat([]outcome.Test{test("TestKernelA", outcome.Passed)}, n)}
+	}
+	for _, tt := range []struct {
+		before, after int
+		worse         bool
+	}{{1, 1, false}, {1, 3, false}, {3, 2, true}, {1, 0, true}} {
+		before, after := passing(tt.before), passing(tt.after)
+		list := worse(document([]*result{before}), document([]*result{after}), []*result{after}, true)
+		assert.Equal(t, tt.worse, len(list) > 0, "%v: %v", tt, list)
+	}
 }
 
 func TestReadPins(t *testing.T) {

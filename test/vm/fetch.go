@@ -20,6 +20,9 @@ import (
 // mirrorVariable, in the environment, is the URL of a Debian mirror, for machines whose package sources have none.
 const mirrorVariable = "DEBIAN_MIRROR"
 
+// archive has the suites that mirrors have no more.
+const archive = "http://archive.debian.org/debian"
+
 // keyring is what Debian's archives are signed with; the package debian-archive-keyring has it.
 const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
@@ -27,8 +30,9 @@ const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 type fetcher struct {
 	cache   string
 	log     io.Writer
-	mirror  string          // empty until needed
-	updated map[string]bool // suite and architecture
+	mirror  string            // empty until needed
+	updated map[string]bool   // suite and architecture
+	indexes map[string]string // of them
 }
 
 func newFetcher(log io.Writer) (*fetcher, error) {
@@ -36,7 +40,7 @@ func newFetcher(log io.Writer) (*fetcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &fetcher{cache: filepath.Join(cache, "ebpfreceiver", "kernels"), log: log, updated: make(map[string]bool)}, nil
+	return &fetcher{cache: filepath.Join(cache, "ebpfreceiver", "kernels"), log: log, updated: make(map[string]bool), indexes: make(map[string]string)}, nil
 }
 
 // get returns the folder with what is taken of a package: all of it, or the kernel and some modules. The network is used only when the cache
@@ -72,9 +76,14 @@ func (f *fetcher) get(ctx context.Context, p *pin) (string, error) {
 	return file, f.download(ctx, *p, file)
 }
 
-// file is where a package's content is kept.
+// file is where is kept what is taken of a package.
 func (f *fetcher) file(p pin) string {
-	return filepath.Join(f.cache, "content", fmt.Sprintf("%s-%s-%s", p.Name, p.Arch, p.SHA256[:min(16, len(p.SHA256))]))
+	of := p.SHA256
+	if p.Name != userland { // of a kernel's, a choice
+		sum := sha256.Sum256([]byte(of + strings.Join(kernelModules, " ")))
+		of = hex.EncodeToString(sum[:])
+	}
+	return filepath.Join(f.cache, "content", fmt.Sprintf("%s-%s-%s", p.Name, p.Arch, of[:min(16, len(of))]))
 }
 
 // apt runs one of apt's commands with lists of its own.
@@ -109,10 +118,6 @@ func (f *fetcher) update(ctx context.Context, p pin) error {
 			return err
 		}
 	}
-	source := fmt.Sprintf("deb [arch=%s signed-by=%s] %s %s main\n", p.Arch, keyring, f.mirror, p.Suite)
-	if err := os.WriteFile(filepath.Join(dir, "sources.list"), []byte(source), 0o644); err != nil {
-		return err
-	}
 	conf := fmt.Sprintf("Dir::State::Lists %q;\nDir::Etc::SourceList %q;\nDir::Etc::SourceParts \"-\";\nDir::Cache %q;\n"+
 		"APT::Architecture %q;\nAPT::Architectures %q;\nAPT::Sandbox::User \"\";\n"+
 		"Acquire::Languages \"none\";\nAcquire::IndexTargets::deb::DEP-11::DefaultEnabled \"false\";\n",
@@ -121,11 +126,20 @@ func (f *fetcher) update(ctx context.Context, p pin) error {
 		return err
 	}
 	fmt.Fprintf(f.log, "reading the index of Debian's %s for %s\n", p.Suite, p.Arch)
-	if _, err := f.apt(ctx, p, "apt-get", "update"); err != nil {
-		return err
+	var errs []error
+	for _, mirror := range []string{f.mirror, archive} {
+		source := fmt.Sprintf("deb [arch=%s signed-by=%s] %s %s main\n", p.Arch, keyring, mirror, p.Suite)
+		if err := os.WriteFile(filepath.Join(dir, "sources.list"), []byte(source), 0o644); err != nil {
+			return err
+		}
+		_, err := f.apt(ctx, p, "apt-get", "update", "--error-on=any")
+		if err == nil {
+			f.updated[dir] = true
+			return nil
+		}
+		errs = append(errs, err)
 	}
-	f.updated[dir] = true
-	return nil
+	return errors.Join(errs...)
 }
 
 // findMirror is the Debian mirror that this machine is configured to use.
@@ -143,9 +157,20 @@ func findMirror(ctx context.Context) (string, error) {
 	return "", fmt.Errorf("this machine has no Debian package source: set %s to the URL of a mirror, and install apt and debian-archive-keyring", mirrorVariable)
 }
 
+// index has an entry for each package of a suite, with an empty line after it.
+func (f *fetcher) index(ctx context.Context, p pin) (string, error) {
+	dir := f.lists(p)
+	if f.indexes[dir] != "" {
+		return f.indexes[dir], nil
+	}
+	out, err := f.apt(ctx, p, "apt-cache", "dumpavail")
+	f.indexes[dir] = out
+	return out, err
+}
+
 // sum is the checksum that the index has of a package, empty when there is no such package.
 func (f *fetcher) sum(ctx context.Context, p pin, name, version string) (string, error) {
-	out, err := f.apt(ctx, p, "apt-cache", "dumpavail")
+	out, err := f.index(ctx, p)
 	if err != nil {
 		return "", err
 	}
@@ -159,7 +184,7 @@ func (f *fetcher) sum(ctx context.Context, p pin, name, version string) (string,
 
 // current changes a pin to the newest package of its suite.
 func (f *fetcher) current(ctx context.Context, p *pin) error {
-	out, err := f.apt(ctx, *p, "apt-cache", "dumpavail")
+	out, err := f.index(ctx, *p)
 	if err != nil {
 		return err
 	}

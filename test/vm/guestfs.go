@@ -62,7 +62,7 @@ func writeGuest(file string, files guestFiles, plan outcome.Plan) (err error) {
 	}
 	a := newInitramfs(f)
 	a.console()
-	a.copyFile("/init", files.programs.path(guestPackage))
+	a.copyFile("/init", files.programs.guest())
 	for _, dir := range files.root {
 		a.copyTree(dir)
 	}
@@ -79,9 +79,15 @@ func writeGuest(file string, files guestFiles, plan outcome.Plan) (err error) {
 	a.file("/etc/group", []byte(group), 0o644)
 	a.file("/plan.json", b, 0o644)
 	a.copyFile(path.Join(guestSources, "metadata.yaml"), "metadata.yaml")
+	data := make(map[string]bool)
 	for _, suite := range plan.Suites {
 		a.copyFile(suite.Binary, files.programs.path(suite.Package))
-		a.copyData(suite.Dir, suite.Package)
+		for _, pkg := range append([]string{suite.Package}, dataOfOthers[suite.Package]...) {
+			if !data[pkg] {
+				a.copyData(path.Join(guestSources, pkg), pkg)
+			}
+			data[pkg] = true
+		}
 	}
 	return a.close()
 }

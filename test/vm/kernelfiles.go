@@ -20,7 +20,10 @@ import (
 const kernelFile = "vmlinuz"
 
 // kernelModules that tests of network interfaces need, each after those that it needs itself.
-var kernelModules = []string{"dummy", "veth", "tun", "llc", "stp", "garp", "mrp", "8021q"}
+var kernelModules = []string{
+	"dummy", "veth", "tun", "llc", "stp", "garp", "mrp", "8021q", "bridge", "macvlan", "ipvlan", "udp_tunnel", "ip6_udp_tunnel", "vxlan", "geneve",
+	"ip_tunnel", "tunnel4", "ipip", "gre", "ip_gre",
+}
 
 // takeKernel copies the kernel and the modules of an unpacked package into a new folder. Newer packages have only one of the two.
 func takeKernel(ctx context.Context, from, to string) error {

@@ -59,10 +59,16 @@ type rowOfPrivileges struct {
 }
 
 func privilegesCell(p outcome.Privileges, n *notes) string {
-	if len(p.Never) > 0 {
+	cell := strings.Join(p.Capabilities, " ")
+	switch {
+	case len(p.Never) > 0 && cell == "":
 		return cellNo + " " + n.mark(strings.Join(p.Never, "; "))
+	case len(p.Never) > 0:
+		return cell + " " + n.mark(strings.Join(p.Never, "; "))
+	case cell == "":
+		return "(none)"
 	}
-	return strings.Join(p.Capabilities, " ")
+	return cell
 }
 
 // sentences are what the receiver said when a capability was missing, each capability's once, as the newest kernel had it.

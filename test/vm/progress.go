@@ -17,14 +17,15 @@ const slow = 10.0
 // progress tells of one run while it goes on.
 type progress struct {
 	log     io.Writer
+	title   string
 	verbose bool
 	began   time.Time
 	suite   string // that is running
 	suiteAt time.Time
 }
 
-func newProgress(log io.Writer, verbose bool) *progress {
-	return &progress{log: log, verbose: verbose, began: time.Now()}
+func newProgress(log io.Writer, title string, verbose bool) *progress {
+	return &progress{log: log, title: title, verbose: verbose, began: time.Now()}
 }
 
 func (p *progress) tell(line outcome.Line) {
@@ -48,10 +49,11 @@ func (p *progress) test(t *outcome.Test) {
 		p.suite, p.suiteAt = t.Package, time.Now().Add(-time.Duration(t.Seconds*float64(time.Second)))
 	}
 	if p.verbose || t.Result == outcome.Failed || t.Seconds >= slow {
-		p.print("%s %s %s, %.1f s", t.Result, t.Package, t.Name, t.Seconds)
-	}
-	if t.Result == outcome.Failed {
-		fmt.Fprintln(p.log, t.Output)
+		text := fmt.Sprintf("%s %s %s, %.1f s", t.Result, t.Package, t.Name, t.Seconds)
+		if t.Result == outcome.Failed {
+			text += "\n" + t.Output
+		}
+		p.print("%s", text)
 	}
 }
 
@@ -62,7 +64,7 @@ func (p *progress) endSuite() {
 	p.suite = ""
 }
 
-// print writes a line with the seconds since the start.
+// print writes a line with the seconds since the run's start, in one piece: several runs have one log.
 func (p *progress) print(format string, args ...any) {
-	fmt.Fprintf(p.log, "    %4.0f %s\n", time.Since(p.began).Seconds(), fmt.Sprintf(format, args...))
+	fmt.Fprintf(p.log, "%4.0f %s: %s\n", time.Since(p.began).Seconds(), p.title, fmt.Sprintf(format, args...))
 }

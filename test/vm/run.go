@@ -86,26 +86,22 @@ func plan(e environment, packages []string, run string) outcome.Plan {
 	}
 	for _, pkg := range packages {
 		p.Suites = append(p.Suites, outcome.Suite{
-			Package: pkg, Binary: path.Join(guestTests, strings.ReplaceAll(pkg, "/", "-")), Dir: path.Join(guestSources, pkg), Run: run, Short: true,
+			Package: pkg, Binary: path.Join(guestTests, binary(pkg)), Dir: path.Join(guestSources, pkg), Run: run, Skip: elsewhere[pkg], Short: true,
 		})
 	}
 	return p
 }
 
 // runGuest boots a kernel and does what the plan says.
-func runGuest(ctx context.Context, p pin, files guestFiles, work string, plan outcome.Plan, parameters string, tell *progress) *result {
+func runGuest(ctx context.Context, p pin, files guestFiles, work string, plan outcome.Plan, parameters string, processors int, tell *progress) *result {
 	r := &result{Column: p.String(), Environment: plan.Environment, Suite: p.Suite}
-	initrd := filepath.Join(work, "initramfs")
+	initrd := filepath.Join(work, "initramfs "+tell.title)
 	defer os.Remove(initrd)
 	if err := writeGuest(initrd, files, plan); err != nil {
 		r.Errs = append(r.Errs, err.Error())
 		return r
 	}
 	var console bytes.Buffer
-	processors := 2
-	if plan.Environment != "" {
-		processors = 1 // what is looked at there is no race
-	}
 	err := boot(ctx, p, files.vmlinuz(), initrd, parameters, processors, &console, func(line outcome.Line) {
 		r.take(line)
 		tell.tell(line)
@@ -135,11 +131,11 @@ func runHost(ctx context.Context, work string, programs binaries, plan outcome.P
 	if err != nil {
 		return fail(err)
 	}
-	file := filepath.Join(work, "plan.json")
+	file := filepath.Join(work, "plan "+tell.title)
 	if err := os.WriteFile(file, b, 0o644); err != nil {
 		return fail(err)
 	}
-	args := []string{programs.path(guestPackage), file}
+	args := []string{programs.guest(), file}
 	if os.Geteuid() != 0 {
 		args = append([]string{"sudo"}, args...)
 	}

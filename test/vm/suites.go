@@ -24,6 +24,10 @@ const guestPackage = "test/vm/guest"
 // notInGuests are packages whose tests need what a guest has not: a Collector that was built before.
 var notInGuests = []string{"test/e2e"}
 
+// elsewhere are tests of a package that are no part of the matrix: they need a Collector that was built before, or hours. The tests of
+// the targets reliability and soak have them.
+var elsewhere = map[string]string{"test/reliability": "^TestKernel(Outage|RestartInAnOutage|MemoryLimiter|Soak)$"}
+
 // edges are the kernels that run what takes long and is hardly about the kernel: the oldest, and the one that is running.
 const edges = "^(5.10|host) amd64"
 
@@ -32,6 +36,9 @@ var onSomeKernels = map[string]string{
 	"receiver": edges, "receiver/internal/emit": edges, "internal/ring": edges, "examples/probes": edges,
 	"internal/packet/filter": edges,
 }
+
+// dataOfOthers are packages whose files another one's tests read.
+var dataOfOthers = map[string][]string{"receiver": {"examples/probes"}}
 
 // packagesOn are those of the packages that a kernel runs.
 func packagesOn(kernel string, packages []string) []string {
@@ -82,33 +89,35 @@ func kernelPackages(root string) ([]string, error) {
 // binaries are compiled programs for one architecture.
 type binaries struct{ dir string }
 
-// path of a package's test binary, or of the guest.
-func (b binaries) path(pkg string) string {
-	return filepath.Join(b.dir, strings.ReplaceAll(pkg, "/", "-"))
-}
+// binary is what the compiler calls a package's tests.
+func binary(pkg string) string { return path.Base(pkg) + ".test" }
 
-// build compiles the guest and the test binaries statically, one at a time.
+// path of a package's tests.
+func (b binaries) path(pkg string) string { return filepath.Join(b.dir, binary(pkg)) }
+
+// guest is the path of the program that runs in the guest.
+func (b binaries) guest() string { return filepath.Join(b.dir, path.Base(guestPackage)) }
+
+// build compiles the guest and the packages' tests statically.
 func build(ctx context.Context, arch string, packages []string, dir string) (binaries, error) {
 	b := binaries{dir: filepath.Join(dir, arch)}
 	if err := os.MkdirAll(b.dir, 0o755); err != nil {
 		return b, err
 	}
-	compile := func(pkg string, args ...string) error {
-		args = append(args, "-trimpath", "-ldflags=-s -w", "-o", b.path(pkg), "./"+pkg)
+	compile := func(command []string, packages ...string) error {
+		args := slices.Concat(command, []string{"-trimpath", "-ldflags=-s -w", "-o", b.dir + "/"})
+		for _, pkg := range packages {
+			args = append(args, "./"+pkg)
+		}
 		cmd := exec.CommandContext(ctx, "go", args...)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
 		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("compile %s: %w\n%s", pkg, err, out)
+			return fmt.Errorf("compile for %s: %w\n%s", arch, err, out)
 		}
 		return nil
 	}
-	if err := compile(guestPackage, "build"); err != nil {
+	if err := compile([]string{"build"}, guestPackage); err != nil {
 		return b, err
 	}
-	for _, pkg := range packages {
-		if err := compile(pkg, "test", "-c"); err != nil {
-			return b, err
-		}
-	}
-	return b, nil
+	return b, compile([]string{"test", "-c", "-vet=off"}, packages...)
 }

@@ -208,7 +208,7 @@ func environmentTable(results []*result) *table {
 				failed++
 			}
 		}
-		cell := fmt.Sprintf("%s %d tests", cellTaken, passed)
+		cell := fmt.Sprintf("%s %d passed", cellTaken, passed)
 		if failed > 0 || passed == 0 {
 			cell = fmt.Sprintf("%d failed", failed)
 		}

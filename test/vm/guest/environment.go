@@ -118,6 +118,10 @@ func modules() error {
 	if err != nil {
 		return err
 	}
+	// Else those of tunnels put an interface into every namespace.
+	if err := os.WriteFile("/proc/sys/net/core/fb_tunnels_only_for_init_net", []byte("2"), 0); err != nil {
+		return err
+	}
 	for _, file := range files {
 		f, err := os.Open(outcome.Modules + "/" + file.Name())
 		if err != nil {

@@ -155,20 +155,23 @@ func allOf(spec *probe.Spec) map[string]any {
 	return map[string]any{"metrics": metrics, "events": events}
 }
 
-// smallest searches. A set is enough when nothing is missed with it, in words or in data, that there is with all.
+// smallest searches. A set is enough when nothing is missed with it, in words or in data, that there is with all. What is missing with all,
+// because the kernel lacks something, is noted.
 func smallest(all []string, config map[string]any) (*outcome.Privileges, error) {
 	whole, err := tryWith(all, config)
 	if err != nil {
 		return nil, err
 	}
-	if len(whole.Complaints) > 0 {
-		return &outcome.Privileges{Never: whole.Complaints}, nil
-	}
-	if len(whole.Data) == 0 {
+	switch never := whole.Complaints; {
+	case len(whole.Data) > 0:
+	case len(never) > 0:
+		return &outcome.Privileges{Never: never}, nil
+	default:
 		return nil, errors.New("with all capabilities no data arrived")
 	}
 	enough := func(set []string) (bool, observation, error) {
 		o, err := tryWith(set, config)
+		o.Complaints = slices.DeleteFunc(o.Complaints, func(s string) bool { return slices.Contains(whole.Complaints, s) })
 		return len(o.Complaints) == 0 && contains(o.Data, whole.Data), o, err
 	}
 	set, err := asTold(all, enough)
@@ -176,7 +179,7 @@ func smallest(all []string, config map[string]any) (*outcome.Privileges, error) 
 		return nil, err
 	}
 	for {
-		p := &outcome.Privileges{Capabilities: set, Without: make(map[string]string)}
+		p := &outcome.Privileges{Capabilities: set, Without: make(map[string]string), Never: whole.Complaints}
 		for _, name := range p.Capabilities {
 			less := without(set, name)
 			ok, o, err := enough(less)

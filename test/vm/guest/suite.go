@@ -18,8 +18,8 @@ import (
 	"github.com/ebpfreceiver/ebpfreceiver/test/vm/outcome"
 )
 
-// suiteTimeout is what a test binary may take: emulated processors are some ten times slower than real ones.
-const suiteTimeout = 10 * time.Minute
+// suiteTimeout is what a test binary may take: emulated processors are some twenty times slower than real ones, and may have to share those.
+const suiteTimeout = 30 * time.Minute
 
 // maxOutput is how much of a test's output is told, in bytes.
 const maxOutput = 8 << 10

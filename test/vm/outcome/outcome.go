@@ -87,7 +87,7 @@ type Privileges struct {
 	Capabilities []string
 	// Without is what the receiver says when one of them is missing.
 	Without map[string]string `json:",omitempty"`
-	// Never is what the receiver says is missing with all capabilities.
+	// Never is what the receiver says is missing with all capabilities, because the kernel lacks something.
 	Never []string `json:",omitempty"`
 }
 
