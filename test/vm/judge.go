@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/vm/outcome"
+)
+
+// judge prints the tables, and decides.
+func judge(o options, results []*result, out io.Writer) error {
+	if len(results) == 0 {
+		return errors.New("no kernel is selected")
+	}
+	if _, err := io.WriteString(out, document(results)+"\n"+privilegesDocument(results)); err != nil {
+		return err
+	}
+	var problems []string
+	for _, r := range results {
+		for _, f := range r.failures() {
+			title := environment{name: r.Environment}.title()
+			problems = append(problems, fmt.Sprintf("%s, %s: %s", r.Column, title, f))
+		}
+	}
+	if o.whole(results) {
+		problems = append(problems, nowhere(results)...)
+	}
+	var failed error
+	if len(problems) > 0 {
+		failed = fmt.Errorf("failed:\n%s", strings.Join(problems, "\n"))
+	}
+	if failed != nil && !o.accept {
+		return failed
+	}
+	if o.run != allTests {
+		return failed // the page is of all tests
+	}
+	return errors.Join(failed, compare(o, results))
+}
+
+// compare holds the results against the page, and renews it when that is wanted.
+func compare(o options, results []*result) error {
+	var kept []*result
+	for _, r := range results {
+		if r.Suite != "" {
+			kept = append(kept, r) // the host is another one everywhere
+		}
+	}
+	pages := map[string]string{docsFile: document(kept), privilegesFile: privilegesDocument(kept)}
+	var list []string
+	for file, text := range pages {
+		before, err := os.ReadFile(file)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		for _, place := range worse(string(before), text, kept, o.packages == "") {
+			list = append(list, file+": "+place)
+		}
+	}
+	if slices.Sort(list); len(list) > 0 && !o.accept {
+		return fmt.Errorf("worse than before:\n%s\nKERNELFLAGS='-docs -accept' takes it as it is", strings.Join(list, "\n"))
+	}
+	switch {
+	case !o.docs:
+		return nil
+	case !o.whole(results):
+		return fmt.Errorf("%s and %s are written after a run of the whole matrix only", docsFile, privilegesFile)
+	}
+	for file, text := range pages {
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// nowhere lists the tests that were skipped, and the programs that were not taken, on every kernel.
+func nowhere(results []*result) []string {
+	ran, taken := make(map[string]bool), make(map[string]bool)
+	var tests, programs []string
+	for _, r := range results {
+		for _, t := range r.Tests {
+			name := t.Package + " " + t.Name
+			if _, ok := ran[name]; !ok {
+				tests = append(tests, name)
+			}
+			ran[name] = ran[name] || t.Result != outcome.Skipped
+		}
+		for _, p := range r.Programs {
+			name := p.Probe + " " + p.Name
+			if _, ok := taken[name]; !ok {
+				programs = append(programs, name)
+			}
+			taken[name] = taken[name] || p.Taken
+		}
+	}
+	var list []string
+	for _, name := range tests {
+		if !ran[name] {
+			list = append(list, name+" is skipped on every kernel")
+		}
+	}
+	for _, name := range programs {
+		if !taken[name] {
+			list = append(list, name+" is taken on no kernel")
+		}
+	}
+	return list
+}
