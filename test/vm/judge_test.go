@@ -153,3 +153,27 @@ func TestRunJobs(t *testing.T) {
 	require.NoError(t, runJobs(ended, jobs, 2, note))
 	assert.Empty(t, begun)
 }
+
+// A run of some packages takes the place of those in what was kept, and of nothing else.
+func TestKeepOfSomePackages(t *testing.T) {
+	test := func(pkg, name, r string) outcome.Test {
+		return outcome.Test{Package: pkg, Name: name, Result: r}
+	}
+	m := &matrix{packages: []string{"bpf/cpu", "bpf/flow"}}
+	m.keep = filepath.Join(t.TempDir(), "keep.json")
+	note := func(tests ...outcome.Test) map[string]*result {
+		require.NoError(t, m.note(&result{Column: "6.12 arm64", Tests: tests}))
+		kept, err := m.kept()
+		require.NoError(t, err)
+		return kept
+	}
+	cpu, flow := test("bpf/cpu", "TestKernelA", outcome.Failed), test("bpf/flow", "TestKernelB", outcome.Passed)
+	assert.Equal(t, []outcome.Test{cpu, flow}, note(cpu, flow)["6.12 arm64, "].Tests)
+
+	m.options.packages, m.packages = "cpu", []string{"bpf/cpu"}
+	cpu = test("bpf/cpu", "TestKernelC", outcome.Passed)
+	assert.Equal(t, []outcome.Test{cpu, flow}, note(cpu)["6.12 arm64, "].Tests)
+
+	m.options.packages, m.packages = "", []string{"bpf/cpu", "bpf/flow"}
+	assert.Equal(t, []outcome.Test{cpu}, note(cpu)["6.12 arm64, "].Tests)
+}

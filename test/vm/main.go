@@ -41,7 +41,7 @@ func main() {
 	flag.StringVar(&o.parameters, "parameters", "", "more parameters for the kernels, such as loglevel=8")
 	flag.IntVar(&o.jobs, "jobs", min(runtime.NumCPU(), mostJobs), "how many machines run at a time; each wants 3 GiB and one CPU")
 	flag.IntVar(&o.processors, "processors", 2, "each machine's")
-	flag.StringVar(&o.keep, "keep", "", "a file of results: those of earlier runs are taken from it, and those of this one are added")
+	flag.StringVar(&o.keep, "keep", "", "a file of results: those of earlier runs are taken from it, and those of this one, or of its -packages, take their place")
 	flag.BoolVar(&o.docs, "docs", false, "write "+docsFile+" and "+privilegesFile+", after a run of the whole matrix")
 	flag.BoolVar(&o.verbose, "v", false, "tell of each test and program as it happens")
 	flag.BoolVar(&o.pin, "pin", false, "pin the suites' current packages, and run nothing")

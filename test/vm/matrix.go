@@ -186,7 +186,11 @@ func (m *matrix) note(r *result) error {
 	if err != nil {
 		return err
 	}
-	kept[r.Column+", "+r.Environment] = r
+	place := r.Column + ", " + r.Environment
+	if before := kept[place]; before != nil && m.options.packages != "" {
+		r.beside(before, m.packages)
+	}
+	kept[place] = r
 	b, err := json.Marshal(kept)
 	if err != nil {
 		return err

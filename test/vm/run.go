@@ -12,6 +12,7 @@ import (
 	"path"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/ebpfreceiver/ebpfreceiver/test/vm/outcome"
@@ -48,6 +49,17 @@ func (r *result) take(line outcome.Line) {
 	case line.Done != nil:
 		r.Errs = append(r.Errs, line.Done.Errors...)
 	}
+}
+
+// beside takes from an earlier result the tests of the packages that were not run now, and what kept it from being one.
+func (r *result) beside(before *result, run []string) {
+	for _, t := range before.Tests {
+		if !slices.Contains(run, t.Package) {
+			r.Tests = append(r.Tests, t)
+		}
+	}
+	slices.SortStableFunc(r.Tests, func(a, b outcome.Test) int { return strings.Compare(a.Package, b.Package) })
+	r.Errs = append(r.Errs, before.Errs...)
 }
 
 // failures are all reasons to call the run failed.

@@ -155,7 +155,7 @@ func testTable(results []*result, n *notes) *table {
 	t := newTable(testsTitle, "Passed, of all that attach programs; failed and skipped ones where there are some.", columnsOf(results))
 	for _, r := range results {
 		counts := make(map[string]map[string]int)
-		skips := make(map[string][]string)
+		skips := make(map[string][]*skip)
 		var packages []string
 		for _, test := range r.Tests {
 			if counts[test.Package] == nil {
@@ -164,7 +164,7 @@ func testTable(results []*result, n *notes) *table {
 			}
 			counts[test.Package][test.Result]++
 			if test.Result == outcome.Skipped {
-				skips[test.Package] = append(skips[test.Package], n.mark(test.Name+": "+reason(test.Output)))
+				skips[test.Package] = addSkip(skips[test.Package], test)
 			}
 		}
 		for _, pkg := range packages {
@@ -173,12 +173,32 @@ func testTable(results []*result, n *notes) *table {
 				cell += fmt.Sprintf(", %d failed", failed)
 			}
 			if skipped := counts[pkg][outcome.Skipped]; skipped > 0 {
-				cell += fmt.Sprintf(", %d skipped %s", skipped, strings.Join(skips[pkg], " "))
+				cell += fmt.Sprintf(", %d skipped", skipped)
+				for _, s := range skips[pkg] {
+					cell += " " + n.mark(s.reason+": "+strings.Join(s.tests, ", "))
+				}
 			}
 			t.set("`"+pkg+"`", r.Column, cell)
 		}
 	}
 	return t
+}
+
+// skip is why some tests of a package were skipped.
+type skip struct {
+	reason string
+	tests  []string
+}
+
+func addSkip(list []*skip, t outcome.Test) []*skip {
+	why := reason(t.Output)
+	i := slices.IndexFunc(list, func(s *skip) bool { return s.reason == why })
+	if i < 0 {
+		i = len(list)
+		list = append(list, &skip{reason: why})
+	}
+	list[i].tests = append(list[i].tests, t.Name)
+	return list
 }
 
 // reason is what a test said when it was skipped, without the place in its source.
