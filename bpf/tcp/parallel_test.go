@@ -67,14 +67,14 @@ func manyStreams(t *testing.T, options ...string) {
 	here, there := pair(t)
 	run := here.Start(byNamespace + "    events: { ebpf.tcp.connection: { enabled: true } }\n")
 	// As many of them as there are streams to have beyond those that one can do.
-	const clients = 2
+	const clients, firstPort = 2, 5201
 	streams := kernel.Load(100, 10)
 	seconds := strconv.Itoa(kernel.Load(4, 2))
 	var commands []*exec.Cmd
 	said := make([]bytes.Buffer, clients)
 	finished := make(chan error, clients)
 	for i := range clients {
-		port := strconv.Itoa(5201 + i)
+		port := strconv.Itoa(firstPort + i)
 		server := exec.Command("iperf3", "-s", "-1", "-p", port)
 		there.Do(func() { require.NoError(t, server.Start()) })
 		t.Cleanup(func() { _ = server.Process.Kill(); _ = server.Wait() })
@@ -113,7 +113,9 @@ func manyStreams(t *testing.T, options ...string) {
 		sent, received int
 		broken         bool
 	}
-	records := map[*kernel.Network]map[int]moved{here: {}, there: {}}
+	// Both servers may have a client with the same port.
+	type ports struct{ client, server int }
+	records := map[*kernel.Network]map[ports]moved{here: {}, there: {}}
 	for _, logs := range run.Logs.AllLogs() {
 		each(logs, func(r plog.LogRecord) {
 			a := r.Attributes().AsRaw()
@@ -121,9 +123,9 @@ func manyStreams(t *testing.T, options ...string) {
 			m := moved{n("ebpf.tcp.transmitted.bytes"), n("ebpf.tcp.received.bytes"), a["error.type"] != nil}
 			switch a["ebpf.network.namespace"] {
 			case here.Inode():
-				records[here][n("network.local.port")] = m
+				records[here][ports{n("network.local.port"), n("network.peer.port")}] = m
 			case there.Inode():
-				records[there][n("network.peer.port")] = m
+				records[there][ports{n("network.peer.port"), n("network.local.port")}] = m
 			}
 		})
 	}
@@ -159,12 +161,12 @@ func manyStreams(t *testing.T, options ...string) {
 			} `json:"end"`
 		}
 		require.NoError(t, json.Unmarshal(said[i].Bytes(), &report), "%s", &said[i])
-		ports := map[int]int{}
+		connections := map[int]ports{}
 		for _, c := range report.Start.Connected {
-			ports[c.Socket] = c.LocalPort
+			connections[c.Socket] = ports{c.LocalPort, firstPort + i}
 		}
 		for _, s := range report.End.Streams {
-			near, far := records[here][ports[s.Sender.Socket]], records[there][ports[s.Sender.Socket]]
+			near, far := records[here][connections[s.Sender.Socket]], records[there][connections[s.Sender.Socket]]
 			sender, receiver, first := near, far, cookie
 			if !s.Sender.IsClient {
 				sender, receiver, first = far, near, 0

@@ -15,7 +15,7 @@ import (
 )
 
 // doSomething gives every probe something to see: processes that run, fail and are signalled, connections that are made and refused,
-// datagrams, and files. None of it needs a right.
+// datagrams that arrive and that are dropped, and files. None of it needs a right.
 func doSomething() error {
 	for range 3 {
 		if err := exec.Command("/bin/true").Run(); err != nil {
@@ -88,6 +88,15 @@ func datagrams() error {
 			return err
 		}
 		if _, _, err := receiver.ReadFrom(message); err != nil {
+			return err
+		}
+	}
+	// Now nobody reads, until there is no room.
+	if err := receiver.(*net.UDPConn).SetReadBuffer(1); err != nil {
+		return err
+	}
+	for range 100 {
+		if _, err := sender.Write(message); err != nil {
 			return err
 		}
 	}

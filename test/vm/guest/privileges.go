@@ -171,7 +171,9 @@ func smallest(all []string, config map[string]any) (*outcome.Privileges, error) 
 	}
 	enough := func(set []string) (bool, observation, error) {
 		o, err := tryWith(set, config)
-		o.Complaints = slices.DeleteFunc(o.Complaints, func(s string) bool { return slices.Contains(whole.Complaints, s) })
+		o.Complaints = slices.DeleteFunc(o.Complaints, func(s string) bool {
+			return slices.ContainsFunc(whole.Complaints, func(known string) bool { return reason(known) == reason(s) })
+		})
 		return len(o.Complaints) == 0 && contains(o.Data, whole.Data), o, err
 	}
 	set, err := asTold(all, enough)
@@ -199,6 +201,15 @@ func smallest(all []string, config map[string]any) (*outcome.Privileges, error) 
 			return p, nil // each is needed
 		}
 	}
+}
+
+// reason is the part of a complaint that tells why, without what is missing for it: that may have two reasons, and is told of once.
+func reason(complaint string) string {
+	_, why, ok := strings.Cut(complaint, " not available: ")
+	if !ok {
+		return complaint
+	}
+	return why
 }
 
 // asTold begins with no capability and grants what the receiver says is missing, until nothing is; where that leads to nothing, all.
