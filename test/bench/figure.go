@@ -66,7 +66,7 @@ func (f figure) cells() []string {
 	}
 	switch {
 	case f.bar > 0:
-		bar = fmt.Sprintf("ratio ≤ %s", number(f.bar))
+		bar = fmt.Sprintf("ratio ≤ %.4g", f.bar)
 	case f.limit > 0:
 		bar = fmt.Sprintf("≤ %s %s", number(f.limit), f.unit)
 	}
