@@ -7,6 +7,7 @@ package reliability_test
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -145,7 +146,8 @@ func TestKernelSeriesExplosion(t *testing.T) {
 			n := int64(each) * burst
 			assert.Equal(t, 2*n, count.total(), "occurrences")
 			assert.Equal(t, 2*(n*(n-1)/2), sum.total(), "numbers")
-			assert.LessOrEqual(t, count.most, test.maxSeries+1)
+			// The kernel asks whether a hash that allocates has room before it counts a new row: each CPU may be in between.
+			assert.LessOrEqual(t, count.most, test.maxSeries+1+runtime.NumCPU()-1)
 			assert.Less(t, grown, test.limit)
 			if test.overflows {
 				assert.Positive(t, count.overflow)
