@@ -155,7 +155,7 @@ func serve(t *testing.T, n *kernel.Network, network, address string) *server {
 	})
 	s.run()
 	t.Cleanup(func() {
-		if t.Failed() {
+		if t.Failed() || t.Skipped() {
 			s.drop() // whoever was to close the other ends may not have come so far
 		}
 		s.end()
