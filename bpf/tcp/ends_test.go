@@ -163,14 +163,7 @@ func readable(t *testing.T, c *net.TCPConn) {
 func TestKernelTCPListenOverflows(t *testing.T) {
 	here, there := pair(t)
 	run := here.Start(byNamespace)
-	var fd int
-	there.Do(func() {
-		var err error
-		fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-		require.NoError(t, err)
-		require.NoError(t, unix.Bind(fd, &unix.SockaddrInet4{Port: 8080}))
-		require.NoError(t, unix.Listen(fd, 1))
-	})
+	fd := listen(t, there, 8080, 1)
 	var waiting []net.Conn
 	for range 2 {
 		waiting = append(waiting, dial(t, here, "tcp4", "10.1.0.2:8080"))

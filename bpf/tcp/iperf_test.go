@@ -30,8 +30,9 @@ type iperf struct {
 	End struct {
 		Streams []struct {
 			Sender struct {
-				Socket int `json:"socket"`
-				Bytes  int `json:"bytes"`
+				Socket   int  `json:"socket"`
+				Bytes    int  `json:"bytes"`
+				IsClient bool `json:"sender"`
 			} `json:"sender"`
 			Receiver struct {
 				Bytes int `json:"bytes"`

@@ -140,26 +140,7 @@ func manyStreams(t *testing.T, options ...string) {
 	}
 	whole := 0
 	for i := range said {
-		var report struct {
-			Start struct {
-				Connected []struct {
-					Socket    int `json:"socket"`
-					LocalPort int `json:"local_port"`
-				} `json:"connected"`
-			} `json:"start"`
-			End struct {
-				Streams []struct {
-					Sender struct {
-						Socket   int  `json:"socket"`
-						Bytes    int  `json:"bytes"`
-						IsClient bool `json:"sender"`
-					} `json:"sender"`
-					Receiver struct {
-						Bytes int `json:"bytes"`
-					} `json:"receiver"`
-				} `json:"streams"`
-			} `json:"end"`
-		}
+		var report iperf
 		require.NoError(t, json.Unmarshal(said[i].Bytes(), &report), "%s", &said[i])
 		connections := map[int]ports{}
 		for _, c := range report.Start.Connected {

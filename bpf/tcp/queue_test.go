@@ -17,15 +17,10 @@ import (
 )
 
 // listen is a listener that accepts nothing by itself.
-func listen(t *testing.T, n *kernel.Network, port int) (fd int) {
+func listen(t *testing.T, n *kernel.Network, port, backlog int) (fd int) {
 	t.Helper()
-	n.Do(func() {
-		var err error
-		fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-		require.NoError(t, err)
-		require.NoError(t, unix.Bind(fd, &unix.SockaddrInet4{Port: port}))
-		require.NoError(t, unix.Listen(fd, 100))
-	})
+	fd = socket(t, n, [4]byte{}, port)
+	require.NoError(t, unix.Listen(fd, backlog))
 	return fd
 }
 
@@ -41,7 +36,7 @@ probes:
       ebpf.tcp.accept_queue.length: { enabled: true, attributes: [ebpf.network.namespace, server.port] }
       ebpf.tcp.accept_queue.wait: { enabled: true, attributes: [ebpf.network.namespace, ebpf.tcp.role, server.port] }
 `)
-	fd := listen(t, there, 8080)
+	fd := listen(t, there, 8080, 100)
 	const n, gone = 10, 2
 	var least, most time.Duration
 	var clients []net.Conn
@@ -99,7 +94,7 @@ probes:
     metrics:
       ebpf.tcp.zero_window: { enabled: true, attributes: [ebpf.network.namespace, ebpf.tcp.role, server.port] }
 `)
-	fd := listen(t, there, 8080)
+	fd := listen(t, there, 8080, 100)
 	defer unix.Close(fd)
 	c, idle := dial(t, here, "tcp4", "10.1.0.2:8080"), dial(t, here, "tcp4", "10.1.0.2:8080")
 	defer c.Close()

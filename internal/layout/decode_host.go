@@ -45,7 +45,7 @@ func symbol(c *Column, f Field, o Options) error {
 		return errNoNames
 	}
 	name := func(raw []byte) string { return o.Names.Symbol(uint64(read(raw))) }
-	c.identity = func(dst, raw []byte) []byte { return append(append(dst, name(raw)...), 0) }
+	c.setText(name)
 	c.decode = func(dst Sink, attribute string, raw []byte) {
 		if s := name(raw); s != "" {
 			dst.PutStr(attribute, s)
