@@ -70,6 +70,8 @@ func manyStreams(t *testing.T, options ...string) {
 	const clients, firstPort = 2, 5201
 	streams := kernel.Load(100, 10)
 	seconds := strconv.Itoa(kernel.Load(4, 2))
+	// At that rate there are 205 ms from block to block, so that the time ends half-way between two of them: what comes then, the server does not read.
+	const rate, block = "320K", "8K"
 	var commands []*exec.Cmd
 	said := make([]bytes.Buffer, clients)
 	finished := make(chan error, clients)
@@ -79,7 +81,7 @@ func manyStreams(t *testing.T, options ...string) {
 		there.Do(func() { require.NoError(t, server.Start()) })
 		t.Cleanup(func() { _ = server.Process.Kill(); _ = server.Wait() })
 		client := exec.Command("iperf3", append([]string{
-			"-c", "10.1.0.2", "-p", port, "-J", "-P", strconv.Itoa(streams), "-t", seconds, "-b", "250K", "-l", "1K",
+			"-c", "10.1.0.2", "-p", port, "-J", "-P", strconv.Itoa(streams), "-t", seconds, "-b", rate, "-l", block,
 		}, options...)...)
 		client.Stdout, client.Stderr = &said[i], &said[i]
 		commands = append(commands, client)
