@@ -176,6 +176,7 @@ struct net_device {
 struct sk_buff {
 	struct net_device *dev;
 	struct sock *sk;
+	u32 len;
 	char cb[48];
 	unsigned char *head;
 	u16 network_header;
@@ -190,11 +191,6 @@ struct tcp_skb_cb {
 
 struct bpf_iter__tcp {
 	struct sock_common *sk_common;
-};
-
-struct bpf_iter__bpf_sk_storage_map {
-	struct sock *sk;
-	void *value;
 };
 
 #pragma clang attribute pop

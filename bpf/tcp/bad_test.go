@@ -49,7 +49,7 @@ func badSegments(t *testing.T, network, address string) {
 	inject(offsets, func(p *packet) { p.offset = 4 })
 	inject(cuts, func(p *packet) { p.cut = 12 })
 	inject(longOffsets, func(p *packet) { p.offset = 15 })
-	require.Eventually(t, func() bool { return counters(here)["TcpInErrs"] >= checksums+offsets }, wait, tick)
+	require.Eventually(t, func() bool { return here.Counters()["TcpInErrs"] >= checksums+offsets }, wait, tick)
 	exchange(t, c, 3000)
 
 	// Resets: far from the window; within it, but not at its edge, which is asked about; and with a wrong checksum.
@@ -58,13 +58,13 @@ func badSegments(t *testing.T, network, address string) {
 	inject(far, func(p *packet) { reset(p); p.sequence += 1 << 30 })
 	inject(1, func(p *packet) { reset(p); p.sequence += 1000 })
 	inject(2, func(p *packet) { reset(p); p.wrong = true })
-	require.Eventually(t, func() bool { return counters(here)["TcpExtTCPChallengeACK"] == 1 }, wait, tick)
+	require.Eventually(t, func() bool { return here.Counters()["TcpExtTCPChallengeACK"] == 1 }, wait, tick)
 	exchange(t, c, 2000)
-	require.Zero(t, counters(here)["TcpEstabResets"])
+	require.Zero(t, here.Counters()["TcpEstabResets"])
 	require.Eventually(t, func() bool {
-		return assert.ObjectsAreEqual(map[string]int{"transmit": 10_000, "receive": 10_000}, values(of(run.Last("ebpf.tcp.io"), here), "network.io.direction"))
+		return assert.ObjectsAreEqual(map[string]int{"transmit": 10_000, "receive": 10_000}, kernel.Values(kernel.Of(run.Last("ebpf.tcp.io"), here), "network.io.direction"))
 	}, wait, tick)
-	require.Empty(t, values(of(run.Last("ebpf.tcp.resets"), here)))
+	require.Empty(t, kernel.Values(kernel.Of(run.Last("ebpf.tcp.resets"), here)))
 
 	inject(1, reset)
 	_, err := c.Read(make([]byte, 1))
@@ -76,16 +76,16 @@ func badSegments(t *testing.T, network, address string) {
 	closed(t, here, there)
 	run.Stop()
 
-	assert.Equal(t, map[string]int{"transmit": 10_000, "receive": 10_000}, values(of(run.Last("ebpf.tcp.io"), here), "network.io.direction"))
-	assert.Equal(t, map[string]int{"receive": 1}, values(kernel.With(of(run.Last("ebpf.tcp.resets"), here), "network.io.direction", "receive"), "network.io.direction"))
-	assert.Equal(t, 1, counters(here)["TcpEstabResets"])
+	assert.Equal(t, map[string]int{"transmit": 10_000, "receive": 10_000}, kernel.Values(kernel.Of(run.Last("ebpf.tcp.io"), here), "network.io.direction"))
+	assert.Equal(t, map[string]int{"receive": 1}, kernel.Values(kernel.With(kernel.Of(run.Last("ebpf.tcp.resets"), here), "network.io.direction", "receive"), "network.io.direction"))
+	assert.Equal(t, 1, here.Counters()["TcpEstabResets"])
 	assert.Equal(t, map[string]int{"ECONNRESET established": 1},
-		values(of(run.Last("ebpf.tcp.connection.duration"), here), "error.type", "network.connection.state"))
-	require.Equal(t, checksums+2, counters(here)["TcpInCsumErrors"])
-	require.Equal(t, checksums+2+offsets, counters(here)["TcpInErrs"])
+		kernel.Values(kernel.Of(run.Last("ebpf.tcp.connection.duration"), here), "error.type", "network.connection.state"))
+	require.Equal(t, checksums+2, here.Counters()["TcpInCsumErrors"])
+	require.Equal(t, checksums+2+offsets, here.Counters()["TcpInErrs"])
 	if hasReasons(t) {
-		byReason := values(kernel.With(of(run.Last("ebpf.network.drops"), here), "network.transport", "tcp"), "ebpf.network.drop.reason")
-		assert.Equal(t, counters(here)["TcpInCsumErrors"], byReason["tcp_csum"], "%v", byReason)
+		byReason := kernel.Values(kernel.With(kernel.Of(run.Last("ebpf.network.drops"), here), "network.transport", "tcp"), "ebpf.network.drop.reason")
+		assert.Equal(t, here.Counters()["TcpInCsumErrors"], byReason["tcp_csum"], "%v", byReason)
 		assert.Equal(t, offsets+cuts+longOffsets, byReason["pkt_too_small"]+byReason["not_specified"], "%v", byReason)
 		// Of what a socket threw away, older kernels do not tell in which namespace.
 		if _, ok := tracepoint(t, "kfree_skb", 4); ok {

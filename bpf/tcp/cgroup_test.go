@@ -37,12 +37,12 @@ probes:
 	closed(t, here, there)
 	run.Stop()
 	assert.Equal(t, map[string]int{client.Path + " connect -": 1, client.Path + " connect ECONNREFUSED": 1},
-		values(of(run.Last("ebpf.tcp.connections"), here), "process.linux.cgroup", "ebpf.tcp.role", "error.type"))
+		kernel.Values(kernel.Of(run.Last("ebpf.tcp.connections"), here), "process.linux.cgroup", "ebpf.tcp.role", "error.type"))
 	assert.Equal(t, map[string]int{client.Path + " transmit": 6, client.Path + " receive": 6},
-		values(of(run.Last("ebpf.tcp.io"), here), "process.linux.cgroup", "network.io.direction"))
-	for _, p := range of(run.Last("ebpf.tcp.io"), there) {
+		kernel.Values(kernel.Of(run.Last("ebpf.tcp.io"), here), "process.linux.cgroup", "network.io.direction"))
+	for _, p := range kernel.Of(run.Last("ebpf.tcp.io"), there) {
 		assert.NotEmpty(t, p.Attributes["process.linux.cgroup"])
 		assert.NotEqual(t, client.Path, p.Attributes["process.linux.cgroup"])
 	}
-	require.Len(t, of(run.Last("ebpf.tcp.io"), there), 2)
+	require.Len(t, kernel.Of(run.Last("ebpf.tcp.io"), there), 2)
 }

@@ -44,10 +44,10 @@ probes:
 	s.end()
 	closed(t, here, there)
 	run.Stop()
-	drops := kernel.With(of(run.Last("ebpf.network.drops"), there), "network.transport", "tcp")
+	drops := kernel.With(kernel.Of(run.Last("ebpf.network.drops"), there), "network.transport", "tcp")
 	want := "no_socket tcp_v4_rcv tcp ipv4"
 	if !hasReasons(t) {
 		want = "- tcp_v4_rcv tcp ipv4"
 	}
-	assert.Equal(t, map[string]int{want: 7}, values(drops, "ebpf.network.drop.reason", "ebpf.network.drop.symbol", "network.transport", "network.type"))
+	assert.Equal(t, map[string]int{want: 7}, kernel.Values(drops, "ebpf.network.drop.reason", "ebpf.network.drop.symbol", "network.transport", "network.type"))
 }

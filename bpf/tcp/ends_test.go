@@ -77,18 +77,18 @@ func TestKernelTCPFailures(t *testing.T) {
 	require.ErrorIs(t, dialing(here, "192.0.2.1:4", 10*time.Second), unix.ENETUNREACH)
 	run.Stop()
 
-	failed := values(of(run.Last("ebpf.tcp.connections"), here), "ebpf.tcp.role", "server.port", "error.type")
+	failed := kernel.Values(kernel.Of(run.Last("ebpf.tcp.connections"), here), "ebpf.tcp.role", "server.port", "error.type")
 	assert.Equal(t, map[string]int{
 		"connect 1 ECONNREFUSED": 2, "connect 2 EHOSTUNREACH": 1, "connect 3 ECANCELED": 1, "connect 5 ETIMEDOUT": 1, "connect 6 ECANCELED": 1,
 	}, failed)
-	kernels := counters(here)
-	assert.Equal(t, kernels["TcpActiveOpens"], total(of(run.Last("ebpf.tcp.connections"), here)))
-	assert.Equal(t, kernels["TcpAttemptFails"], total(of(run.Last("ebpf.tcp.connections"), here))-2, "those that were not given up")
-	assert.Equal(t, map[string]int{"syn": kernels["TcpRetransSegs"]}, values(of(run.Last("ebpf.tcp.retransmits"), here), "ebpf.tcp.retransmit.kind"))
-	assert.Equal(t, map[string]int{"receive -": 2}, values(of(run.Last("ebpf.tcp.resets"), here), "network.io.direction", "ebpf.tcp.reset.reason"))
+	kernels := here.Counters()
+	assert.Equal(t, kernels["TcpActiveOpens"], total(kernel.Of(run.Last("ebpf.tcp.connections"), here)))
+	assert.Equal(t, kernels["TcpAttemptFails"], total(kernel.Of(run.Last("ebpf.tcp.connections"), here))-2, "those that were not given up")
+	assert.Equal(t, map[string]int{"syn": kernels["TcpRetransSegs"]}, kernel.Values(kernel.Of(run.Last("ebpf.tcp.retransmits"), here), "ebpf.tcp.retransmit.kind"))
+	assert.Equal(t, map[string]int{"receive -": 2}, kernel.Values(kernel.Of(run.Last("ebpf.tcp.resets"), here), "network.io.direction", "ebpf.tcp.reset.reason"))
 	if _, ok := tracepoint(t, "tcp_send_reset", 3); ok {
-		assert.Equal(t, map[string]int{"transmit no_socket": counters(there)["TcpOutRsts"]},
-			values(of(run.Last("ebpf.tcp.resets"), there), "network.io.direction", "ebpf.tcp.reset.reason"))
+		assert.Equal(t, map[string]int{"transmit no_socket": there.Counters()["TcpOutRsts"]},
+			kernel.Values(kernel.Of(run.Last("ebpf.tcp.resets"), there), "network.io.direction", "ebpf.tcp.reset.reason"))
 	}
 }
 
@@ -127,24 +127,24 @@ func TestKernelTCPResets(t *testing.T) {
 	run.Stop()
 
 	resets := run.Last("ebpf.tcp.resets")
-	assert.Equal(t, counters(here)["TcpOutRsts"], values(of(resets, here), "network.io.direction")["transmit"])
-	assert.Equal(t, counters(there)["TcpOutRsts"], values(of(resets, there), "network.io.direction")["transmit"])
-	assert.Equal(t, 1, values(of(resets, here), "network.io.direction")["receive"])
-	assert.Equal(t, 3, values(of(resets, there), "network.io.direction")["receive"])
+	assert.Equal(t, here.Counters()["TcpOutRsts"], kernel.Values(kernel.Of(resets, here), "network.io.direction")["transmit"])
+	assert.Equal(t, there.Counters()["TcpOutRsts"], kernel.Values(kernel.Of(resets, there), "network.io.direction")["transmit"])
+	assert.Equal(t, 1, kernel.Values(kernel.Of(resets, here), "network.io.direction")["receive"])
+	assert.Equal(t, 3, kernel.Values(kernel.Of(resets, there), "network.io.direction")["receive"])
 	if _, ok := tracepoint(t, "tcp_send_reset", 3); ok {
-		assert.Equal(t, map[string]int{"transmit tcp_state": 3}, values(kernel.With(of(resets, here), "network.io.direction", "transmit"),
+		assert.Equal(t, map[string]int{"transmit tcp_state": 3}, kernel.Values(kernel.With(kernel.Of(resets, here), "network.io.direction", "transmit"),
 			"network.io.direction", "ebpf.tcp.reset.reason"))
-		assert.Equal(t, map[string]int{"transmit tcp_abort_on_close": 1}, values(kernel.With(of(resets, there), "network.io.direction", "transmit"),
+		assert.Equal(t, map[string]int{"transmit tcp_abort_on_close": 1}, kernel.Values(kernel.With(kernel.Of(resets, there), "network.io.direction", "transmit"),
 			"network.io.direction", "ebpf.tcp.reset.reason"))
 	}
 	for _, host := range []*kernel.Network{here, there} {
-		ends := values(of(run.Last("ebpf.tcp.connection.duration"), host), "network.connection.state")
-		assert.Equal(t, counters(host)["TcpEstabResets"], ends["established"]+ends["close_wait"])
+		ends := kernel.Values(kernel.Of(run.Last("ebpf.tcp.connection.duration"), host), "network.connection.state")
+		assert.Equal(t, host.Counters()["TcpEstabResets"], ends["established"]+ends["close_wait"])
 	}
 	assert.Equal(t, map[string]int{"connect ECONNABORTED": 3, "connect ECONNRESET": 1},
-		values(of(run.Last("ebpf.tcp.connection.duration"), here), "ebpf.tcp.role", "error.type"))
+		kernel.Values(kernel.Of(run.Last("ebpf.tcp.connection.duration"), here), "ebpf.tcp.role", "error.type"))
 	assert.Equal(t, map[string]int{"accept ECONNABORTED": 1, "accept ECONNRESET": 3},
-		values(of(run.Last("ebpf.tcp.connection.duration"), there), "ebpf.tcp.role", "error.type"),
+		kernel.Values(kernel.Of(run.Last("ebpf.tcp.connection.duration"), there), "ebpf.tcp.role", "error.type"),
 		"of the overflow series: %v", kernel.With(run.Last("ebpf.tcp.connection.duration"), "otel.metric.overflow", true))
 }
 
@@ -178,9 +178,9 @@ func TestKernelTCPListenOverflows(t *testing.T) {
 		c.Close()
 	}
 	run.Stop()
-	kernels := counters(there)
+	kernels := there.Counters()
 	require.GreaterOrEqual(t, kernels["TcpExtListenOverflows"], 3)
-	assert.Equal(t, kernels["TcpExtListenOverflows"], total(of(run.Last("ebpf.tcp.listen.drops"), there)))
-	assert.Equal(t, map[string]int{"8080": kernels["TcpExtListenDrops"]}, values(of(run.Last("ebpf.tcp.listen.drops"), there), "server.port"))
-	assert.Equal(t, kernels["TcpPassiveOpens"], total(of(run.Last("ebpf.tcp.connections"), there)))
+	assert.Equal(t, kernels["TcpExtListenOverflows"], total(kernel.Of(run.Last("ebpf.tcp.listen.drops"), there)))
+	assert.Equal(t, map[string]int{"8080": kernels["TcpExtListenDrops"]}, kernel.Values(kernel.Of(run.Last("ebpf.tcp.listen.drops"), there), "server.port"))
+	assert.Equal(t, kernels["TcpPassiveOpens"], total(kernel.Of(run.Last("ebpf.tcp.connections"), there)))
 }

@@ -41,11 +41,11 @@ func ended(t *testing.T, c *net.TCPConn) string {
 
 // byEnd are connections that ended, by how.
 func byEnd(run *kernel.Run, n *kernel.Network) map[string]int {
-	return values(of(run.Last("ebpf.tcp.connection.duration"), n), "error.type", "network.connection.state")
+	return kernel.Values(kernel.Of(run.Last("ebpf.tcp.connection.duration"), n), "error.type", "network.connection.state")
 }
 
 func bytesOf(run *kernel.Run, n *kernel.Network) map[string]int {
-	return values(of(run.Last("ebpf.tcp.io"), n), "network.io.direction")
+	return kernel.Values(kernel.Of(run.Last("ebpf.tcp.io"), n), "network.io.direction")
 }
 
 // Nobody answers any more: what was not acknowledged does not count, and the connection ends as the process is told.
@@ -71,8 +71,8 @@ func TestKernelTCPPeerIsGone(t *testing.T) {
 	assert.Equal(t, map[string]int{name + " established": 1}, byEnd(run, here))
 	assert.Equal(t, map[string]int{"transmit": 5000, "receive": 5000}, bytesOf(run, here))
 	assert.Equal(t, map[string]int{"transmit": 5000, "receive": 5000}, bytesOf(run, there))
-	assert.Equal(t, counters(here)["TcpRetransSegs"], total(of(run.Last("ebpf.tcp.retransmits"), here)))
-	assert.Equal(t, 1, counters(here)["TcpExtTCPAbortOnTimeout"])
+	assert.Equal(t, here.Counters()["TcpRetransSegs"], total(kernel.Of(run.Last("ebpf.tcp.retransmits"), here)))
+	assert.Equal(t, 1, here.Counters()["TcpExtTCPAbortOnTimeout"])
 }
 
 // SYNs that a firewall drops: an attempt that times out, and a drop for each SYN.
@@ -87,10 +87,10 @@ func TestKernelTCPFiltered(t *testing.T) {
 	require.ErrorIs(t, dialing(here, "10.1.0.2:8080", wait), unix.ETIMEDOUT)
 	end()
 	run.Stop()
-	assert.Equal(t, map[string]int{"connect ETIMEDOUT": 1}, values(of(run.Last("ebpf.tcp.connections"), here), "ebpf.tcp.role", "error.type"))
-	assert.Equal(t, map[string]int{"syn": counters(here)["TcpRetransSegs"]}, values(of(run.Last("ebpf.tcp.retransmits"), here), "ebpf.tcp.retransmit.kind"))
-	assert.Equal(t, map[string]int{"netfilter_drop tcp": counters(here)["TcpOutSegs"] + counters(here)["TcpRetransSegs"]},
-		values(kernel.With(of(run.Last("ebpf.network.drops"), there), "network.transport", "tcp"), "ebpf.network.drop.reason", "network.transport"))
+	assert.Equal(t, map[string]int{"connect ETIMEDOUT": 1}, kernel.Values(kernel.Of(run.Last("ebpf.tcp.connections"), here), "ebpf.tcp.role", "error.type"))
+	assert.Equal(t, map[string]int{"syn": here.Counters()["TcpRetransSegs"]}, kernel.Values(kernel.Of(run.Last("ebpf.tcp.retransmits"), here), "ebpf.tcp.retransmit.kind"))
+	assert.Equal(t, map[string]int{"netfilter_drop tcp": here.Counters()["TcpOutSegs"] + here.Counters()["TcpRetransSegs"]},
+		kernel.Values(kernel.With(kernel.Of(run.Last("ebpf.network.drops"), there), "network.transport", "tcp"), "ebpf.network.drop.reason", "network.transport"))
 }
 
 // The interface is deleted below living connections: they stay until they time out, with their bytes until then.
@@ -121,7 +121,7 @@ func TestKernelTCPInterfaceIsGone(t *testing.T) {
 	}
 	// The far end still waits.
 	require.Eventually(t, func() bool {
-		v := values(of(run.Last("system.network.connection.count"), there), "network.connection.state")
+		v := kernel.Values(kernel.Of(run.Last("system.network.connection.count"), there), "network.connection.state")
 		return assert.ObjectsAreEqual(map[string]int{"established": n, "listen": 1}, v)
 	}, wait, tick)
 	for _, c := range s.open {
@@ -135,7 +135,7 @@ func TestKernelTCPInterfaceIsGone(t *testing.T) {
 	assert.Equal(t, map[string]int{"ECONNABORTED established": n}, byEnd(run, there))
 	for _, host := range []*kernel.Network{here, there} {
 		assert.Equal(t, map[string]int{"transmit": n * 4000, "receive": n * 4000}, bytesOf(run, host))
-		assert.Empty(t, values(of(run.Last("system.network.connection.count"), host)))
+		assert.Empty(t, kernel.Values(kernel.Of(run.Last("system.network.connection.count"), host)))
 	}
 }
 
@@ -188,8 +188,8 @@ func TestKernelTCPProcessIsKilled(t *testing.T) {
 	assert.Equal(t, map[string]int{"- last_ack": 1, "ECONNRESET established": 1}, byEnd(run, there))
 	assert.Equal(t, map[string]int{"transmit": 11, "receive": 1000}, bytesOf(run, here))
 	assert.Equal(t, map[string]int{"transmit": 1000, "receive": 11}, bytesOf(run, there))
-	assert.Equal(t, counters(here)["TcpOutRsts"], values(of(run.Last("ebpf.tcp.resets"), here), "network.io.direction")["transmit"])
-	assert.Equal(t, counters(there)["TcpEstabResets"], values(of(run.Last("ebpf.tcp.resets"), there), "network.io.direction")["receive"])
+	assert.Equal(t, here.Counters()["TcpOutRsts"], kernel.Values(kernel.Of(run.Last("ebpf.tcp.resets"), here), "network.io.direction")["transmit"])
+	assert.Equal(t, there.Counters()["TcpEstabResets"], kernel.Values(kernel.Of(run.Last("ebpf.tcp.resets"), there), "network.io.direction")["receive"])
 }
 
 // A network namespace ends while the far end of its connections lives: none of its series is lost, and nothing of ours keeps it.
@@ -237,7 +237,7 @@ probes:
 		return errors.As(err, new(netlink.LinkNotFoundError))
 	}, wait, tick, "the namespace is still there")
 	require.Eventually(t, func() bool {
-		return assert.ObjectsAreEqual(map[string]int{"established": n}, values(of(run.Last("system.network.connection.count"), here), "network.connection.state"))
+		return assert.ObjectsAreEqual(map[string]int{"established": n}, kernel.Values(kernel.Of(run.Last("system.network.connection.count"), here), "network.connection.state"))
 	}, wait, tick)
 	want := map[string]int{}
 	for _, c := range list {
@@ -251,16 +251,16 @@ probes:
 	}
 	closed(t, here)
 	run.Stop()
-	assert.Equal(t, want, values(of(run.Last("ebpf.tcp.connection.duration"), here), "error.type"))
+	assert.Equal(t, want, kernel.Values(kernel.Of(run.Last("ebpf.tcp.connection.duration"), here), "error.type"))
 	assert.Equal(t, map[string]int{"transmit": n * 4000, "receive": n * 4000}, bytesOf(run, here))
 	there := func(metric string, attributes ...string) map[string]int {
-		return values(kernel.With(kernel.With(run.Last(metric), "ebpf.network.namespace", gone), "server.port", int64(port)), attributes...)
+		return kernel.Values(kernel.With(kernel.With(run.Last(metric), "ebpf.network.namespace", gone), "server.port", int64(port)), attributes...)
 	}
 	assert.Equal(t, map[string]int{"accept -": n}, there("ebpf.tcp.connections", "ebpf.tcp.role", "error.type"))
 	assert.Equal(t, map[string]int{"transmit": n * 4000, "receive": n * 4000}, there("ebpf.tcp.io", "network.io.direction"))
 	assert.Equal(t, map[string]int{"ECONNABORTED": n}, there("ebpf.tcp.connection.duration", "error.type"))
 	assert.Empty(t, there("system.network.connection.count"))
-	assert.Empty(t, values(of(run.Last("system.network.connection.count"), here)))
+	assert.Empty(t, kernel.Values(kernel.Of(run.Last("system.network.connection.count"), here)))
 }
 
 // The receiver ends before the connections that it has an account of: the kernel keeps nothing of it, and they go on.

@@ -112,7 +112,7 @@ func TestKernelTCPIdleConnections(t *testing.T) {
 	}
 	require.Eventually(t, func() bool { return assert.ObjectsAreEqual(want, socketStates(here)) }, wait, 5*tick, "ss shows %v", socketStates(here))
 	count := func() map[string]int {
-		return values(of(run.Last("system.network.connection.count"), here), "network.connection.state")
+		return kernel.Values(kernel.Of(run.Last("system.network.connection.count"), here), "network.connection.state")
 	}
 	if !assert.Eventually(t, func() bool { return assert.ObjectsAreEqual(want, count()) }, wait, 5*tick) {
 		assert.Equal(t, want, count())

@@ -94,7 +94,7 @@ func TestKernelTCPEqualsIperf(t *testing.T) {
 			}
 			assert.GreaterOrEqual(t, whole, streams/2, "streams that were read to their end")
 			assert.Len(t, records, streams+1, "its control connection, too")
-			assert.Equal(t, all, values(of(run.Last("ebpf.tcp.io"), here), "network.io.direction")["transmit"])
+			assert.Equal(t, all, kernel.Values(kernel.Of(run.Last("ebpf.tcp.io"), here), "network.io.direction")["transmit"])
 		})
 	}
 }

@@ -31,12 +31,12 @@ func TestKernelTCPLivingConnections(t *testing.T) {
 		exchange(t, fresh, 1000+round)
 		sent += 1100 + round
 		require.Eventually(t, func() bool {
-			have := values(of(run.Last("ebpf.tcp.io"), here), "ebpf.tcp.role", "network.io.direction")
+			have := kernel.Values(kernel.Of(run.Last("ebpf.tcp.io"), here), "ebpf.tcp.role", "network.io.direction")
 			return assert.ObjectsAreEqual(map[string]int{"connect transmit": sent, "connect receive": sent}, have)
 		}, wait, tick, "round %d: %d", round, sent)
 	}
 	require.Eventually(t, func() bool {
-		return assert.ObjectsAreEqual(map[string]int{"connect established": 2}, values(of(run.Last("system.network.connection.count"), here), "ebpf.tcp.role", "network.connection.state"))
+		return assert.ObjectsAreEqual(map[string]int{"connect established": 2}, kernel.Values(kernel.Of(run.Last("system.network.connection.count"), here), "ebpf.tcp.role", "network.connection.state"))
 	}, wait, tick)
 	require.NoError(t, old.Close())
 	require.NoError(t, fresh.Close())
@@ -44,16 +44,16 @@ func TestKernelTCPLivingConnections(t *testing.T) {
 	closed(t, here, there)
 	run.Stop()
 
-	assert.Equal(t, map[string]int{"connect transmit": sent, "connect receive": sent}, values(of(run.Last("ebpf.tcp.io"), here), "ebpf.tcp.role", "network.io.direction"))
+	assert.Equal(t, map[string]int{"connect transmit": sent, "connect receive": sent}, kernel.Values(kernel.Of(run.Last("ebpf.tcp.io"), here), "ebpf.tcp.role", "network.io.direction"))
 	// No process is in the far end's namespace, by which the receiver could have found its old connection.
 	fromFresh := sent - 5*100
 	assert.Equal(t, map[string]int{"accept transmit": fromFresh, "accept receive": fromFresh},
-		values(of(run.Last("ebpf.tcp.io"), there), "ebpf.tcp.role", "network.io.direction"))
-	assert.Equal(t, map[string]int{"connect": 1}, values(of(run.Last("ebpf.tcp.connections"), here), "ebpf.tcp.role"))
-	assert.Equal(t, 1, total(of(run.Last("ebpf.tcp.connection.duration"), here)))
-	assert.Equal(t, map[string]int{"time_wait": 2}, values(of(run.Last("system.network.connection.count"), here), "network.connection.state"))
+		kernel.Values(kernel.Of(run.Last("ebpf.tcp.io"), there), "ebpf.tcp.role", "network.io.direction"))
+	assert.Equal(t, map[string]int{"connect": 1}, kernel.Values(kernel.Of(run.Last("ebpf.tcp.connections"), here), "ebpf.tcp.role"))
+	assert.Equal(t, 1, total(kernel.Of(run.Last("ebpf.tcp.connection.duration"), here)))
+	assert.Equal(t, map[string]int{"time_wait": 2}, kernel.Values(kernel.Of(run.Last("system.network.connection.count"), here), "network.connection.state"))
 	for _, metric := range []string{"ebpf.tcp.rtt", "ebpf.tcp.rtt.min", "ebpf.tcp.rtt.variance", "ebpf.tcp.congestion_window"} {
-		assert.GreaterOrEqual(t, total(of(run.Last(metric), here)), 7, metric)
+		assert.GreaterOrEqual(t, total(kernel.Of(run.Last(metric), here)), 7, metric)
 	}
 }
 
@@ -72,7 +72,7 @@ func TestKernelTCPRoleOfOldConnections(t *testing.T) {
 	run := here.Start(byNamespace)
 	require.Eventually(t, func() bool {
 		return assert.ObjectsAreEqual(map[string]int{"connect established": 10, "accept established": 10, "- listen": 1},
-			values(of(run.Last("system.network.connection.count"), here), "ebpf.tcp.role", "network.connection.state"))
+			kernel.Values(kernel.Of(run.Last("system.network.connection.count"), here), "ebpf.tcp.role", "network.connection.state"))
 	}, wait, tick)
 	for _, c := range list {
 		exchange(t, c, 10)
@@ -81,7 +81,7 @@ func TestKernelTCPRoleOfOldConnections(t *testing.T) {
 	s.end()
 	run.Stop()
 	assert.Equal(t, map[string]int{"connect transmit": 100, "connect receive": 100, "accept transmit": 100, "accept receive": 100},
-		values(of(run.Last("ebpf.tcp.io"), here), "ebpf.tcp.role", "network.io.direction"))
+		kernel.Values(kernel.Of(run.Last("ebpf.tcp.io"), here), "ebpf.tcp.role", "network.io.direction"))
 }
 
 // The record of a connection that has ended, on both sides.
@@ -158,7 +158,7 @@ func TestKernelTCPFirstCollection(t *testing.T) {
 	require.NoError(t, c.Close())
 	s.end()
 	for _, md := range run.Metrics.AllMetrics() {
-		assert.Equal(t, map[string]int{"connect established": 1}, values(of(kernel.Points(md, metric), here), "ebpf.tcp.role", "network.connection.state"))
-		assert.Equal(t, map[string]int{"accept established": 1, "- listen": 1}, values(of(kernel.Points(md, metric), there), "ebpf.tcp.role", "network.connection.state"))
+		assert.Equal(t, map[string]int{"connect established": 1}, kernel.Values(kernel.Of(kernel.Points(md, metric), here), "ebpf.tcp.role", "network.connection.state"))
+		assert.Equal(t, map[string]int{"accept established": 1, "- listen": 1}, kernel.Values(kernel.Of(kernel.Points(md, metric), there), "ebpf.tcp.role", "network.connection.state"))
 	}
 }

@@ -90,18 +90,18 @@ func TestKernelTCPRetransmits(t *testing.T) {
 	closed(t, here, there)
 	run.Stop()
 
-	again := of(run.Last("ebpf.tcp.retransmits"), here)
+	again := kernel.Of(run.Last("ebpf.tcp.retransmits"), here)
 	require.Positive(t, dropped())
-	assert.Equal(t, counters(here)["TcpRetransSegs"], total(again))
+	assert.Equal(t, here.Counters()["TcpRetransSegs"], total(again))
 	assert.GreaterOrEqual(t, total(again), dropped())
-	kinds := values(again, "ebpf.tcp.retransmit.kind")
+	kinds := kernel.Values(again, "ebpf.tcp.retransmit.kind")
 	// The kernel also counts as fast what it sends again before it has found out why, and probes that are new data.
-	assert.LessOrEqual(t, kinds["fast"], counters(here)["TcpExtTCPFastRetrans"])
-	assert.LessOrEqual(t, kinds["tail_loss_probe"], counters(here)["TcpExtTCPLossProbes"])
+	assert.LessOrEqual(t, kinds["fast"], here.Counters()["TcpExtTCPFastRetrans"])
+	assert.LessOrEqual(t, kinds["tail_loss_probe"], here.Counters()["TcpExtTCPLossProbes"])
 	assert.Positive(t, kinds["fast"]+kinds["tail_loss_probe"], "%v", kinds)
-	assert.Equal(t, map[string]int{"transmit": 1<<20 + 40_000, "receive": 1<<20 + 40_000}, values(of(run.Last("ebpf.tcp.io"), here), "network.io.direction"))
-	assert.Equal(t, counters(there)["TcpExtTCPOFOQueue"], total(of(run.Last("ebpf.tcp.out_of_order"), there)))
-	if byReason := values(of(run.Last("ebpf.network.drops"), there), "ebpf.network.drop.reason", "network.transport"); hasReasons(t) {
+	assert.Equal(t, map[string]int{"transmit": 1<<20 + 40_000, "receive": 1<<20 + 40_000}, kernel.Values(kernel.Of(run.Last("ebpf.tcp.io"), here), "network.io.direction"))
+	assert.Equal(t, there.Counters()["TcpExtTCPOFOQueue"], total(kernel.Of(run.Last("ebpf.tcp.out_of_order"), there)))
+	if byReason := kernel.Values(kernel.Of(run.Last("ebpf.network.drops"), there), "ebpf.network.drop.reason", "network.transport"); hasReasons(t) {
 		assert.Equal(t, dropped(), byReason["tc_ingress tcp"], "%v", byReason)
 	}
 }
@@ -129,7 +129,7 @@ func TestKernelTCPLostHandshake(t *testing.T) {
 	var c net.Conn
 	var err error
 	dialling.Go(func() { here.Do(func() { c, err = net.Dial("tcp4", "10.1.0.2:8080") }) })
-	assert.Eventually(t, func() bool { return counters(there)["TcpRetransSegs"] > 0 }, wait, tick)
+	assert.Eventually(t, func() bool { return there.Counters()["TcpRetransSegs"] > 0 }, wait, tick)
 	stop()
 	dialling.Wait()
 	require.NoError(t, err)
@@ -139,8 +139,8 @@ func TestKernelTCPLostHandshake(t *testing.T) {
 	closed(t, here, there)
 	run.Stop()
 	for n, kind := range map[*kernel.Network]string{here: "syn", there: "syn_ack"} {
-		require.Positive(t, counters(n)["TcpRetransSegs"])
-		assert.Equal(t, map[string]int{kind: counters(n)["TcpRetransSegs"]}, values(of(run.Last("ebpf.tcp.retransmits"), n), "ebpf.tcp.retransmit.kind"))
+		require.Positive(t, n.Counters()["TcpRetransSegs"])
+		assert.Equal(t, map[string]int{kind: n.Counters()["TcpRetransSegs"]}, kernel.Values(kernel.Of(run.Last("ebpf.tcp.retransmits"), n), "ebpf.tcp.retransmit.kind"))
 	}
 }
 
@@ -161,7 +161,7 @@ func TestKernelTCPRoleOfWhatWasRefused(t *testing.T) {
 	require.NoError(t, c.Close())
 	s.end()
 	run.Stop()
-	assert.Equal(t, map[string]int{"- - transmit": 10, "- - receive": 10}, values(of(run.Last("ebpf.tcp.io"), here), "ebpf.tcp.role", "server.port", "network.io.direction"))
+	assert.Equal(t, map[string]int{"- - transmit": 10, "- - receive": 10}, kernel.Values(kernel.Of(run.Last("ebpf.tcp.io"), here), "ebpf.tcp.role", "server.port", "network.io.direction"))
 }
 
 // hasReasons tells whether the running kernel knows why it drops packets.

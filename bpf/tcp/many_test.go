@@ -65,18 +65,18 @@ func TestKernelTCPManyShortConnections(t *testing.T) {
 		assert.GreaterOrEqual(t, have, want-missed, what)
 	}
 	connections, bytes := run.Last("ebpf.tcp.connections"), run.Last("ebpf.tcp.io")
-	assert.Equal(t, n, counters(here)["TcpActiveOpens"])
-	equal(n, values(of(connections, here), "ebpf.tcp.role", "error.type")["connect -"], "opened")
-	equal(n, values(of(connections, there), "ebpf.tcp.role", "error.type")["accept -"], "accepted")
-	equal(counters(here)["TcpActiveOpens"], total(of(connections, here)), "opened, with what failed")
-	equal(counters(there)["TcpPassiveOpens"], total(of(connections, there)), "accepted, with what was none")
+	assert.Equal(t, n, here.Counters()["TcpActiveOpens"])
+	equal(n, kernel.Values(kernel.Of(connections, here), "ebpf.tcp.role", "error.type")["connect -"], "opened")
+	equal(n, kernel.Values(kernel.Of(connections, there), "ebpf.tcp.role", "error.type")["accept -"], "accepted")
+	equal(here.Counters()["TcpActiveOpens"], total(kernel.Of(connections, here)), "opened, with what failed")
+	equal(there.Counters()["TcpPassiveOpens"], total(kernel.Of(connections, there)), "accepted, with what was none")
 	for _, host := range []*kernel.Network{here, there} {
-		for direction, have := range values(of(bytes, host), "network.io.direction") {
+		for direction, have := range kernel.Values(kernel.Of(bytes, host), "network.io.direction") {
 			assert.LessOrEqual(t, have, 10*n, direction)
 			assert.GreaterOrEqual(t, have, 10*(n-missed), direction)
 		}
-		equal(n, total(of(run.Last("ebpf.tcp.connection.duration"), host)), "durations")
+		equal(n, total(kernel.Of(run.Last("ebpf.tcp.connection.duration"), host)), "durations")
 	}
-	equal(n, total(of(run.Last("ebpf.tcp.connect.latency"), here)), "latencies")
-	equal(counters(here)["TcpRetransSegs"], total(of(run.Last("ebpf.tcp.retransmits"), here)), "retransmits")
+	equal(n, total(kernel.Of(run.Last("ebpf.tcp.connect.latency"), here)), "latencies")
+	equal(here.Counters()["TcpRetransSegs"], total(kernel.Of(run.Last("ebpf.tcp.retransmits"), here)), "retransmits")
 }

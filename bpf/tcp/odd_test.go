@@ -45,9 +45,9 @@ func TestKernelTCPSimultaneousOpen(t *testing.T) {
 	require.NoError(t, unix.Close(fd))
 	closed(t, here)
 	run.Stop()
-	assert.Equal(t, map[string]int{"connect 7000 -": counters(here)["TcpActiveOpens"]},
-		values(of(run.Last("ebpf.tcp.connections"), here), "ebpf.tcp.role", "server.port", "error.type"))
-	assert.Equal(t, map[string]int{"connect transmit": 1234, "connect receive": 1234}, values(of(run.Last("ebpf.tcp.io"), here), "ebpf.tcp.role", "network.io.direction"))
+	assert.Equal(t, map[string]int{"connect 7000 -": here.Counters()["TcpActiveOpens"]},
+		kernel.Values(kernel.Of(run.Last("ebpf.tcp.connections"), here), "ebpf.tcp.role", "server.port", "error.type"))
+	assert.Equal(t, map[string]int{"connect transmit": 1234, "connect receive": 1234}, kernel.Values(kernel.Of(run.Last("ebpf.tcp.io"), here), "ebpf.tcp.role", "network.io.direction"))
 }
 
 // Data in a SYN is data.
@@ -86,11 +86,11 @@ func TestKernelTCPFastOpen(t *testing.T) {
 	require.NoError(t, l.Close())
 	closed(t, here, there)
 	run.Stop()
-	require.Positive(t, counters(there)["TcpExtTCPFastOpenPassive"], "data in a SYN was taken")
-	assert.Equal(t, map[string]int{"connect": 5}, values(of(run.Last("ebpf.tcp.connections"), here), "ebpf.tcp.role"))
-	assert.Equal(t, map[string]int{"accept": counters(there)["TcpPassiveOpens"]}, values(of(run.Last("ebpf.tcp.connections"), there), "ebpf.tcp.role"))
-	assert.Equal(t, map[string]int{"connect transmit": 500, "connect receive": 250}, values(of(run.Last("ebpf.tcp.io"), here), "ebpf.tcp.role", "network.io.direction"))
-	assert.Equal(t, map[string]int{"accept transmit": 250, "accept receive": 500}, values(of(run.Last("ebpf.tcp.io"), there), "ebpf.tcp.role", "network.io.direction"))
+	require.Positive(t, there.Counters()["TcpExtTCPFastOpenPassive"], "data in a SYN was taken")
+	assert.Equal(t, map[string]int{"connect": 5}, kernel.Values(kernel.Of(run.Last("ebpf.tcp.connections"), here), "ebpf.tcp.role"))
+	assert.Equal(t, map[string]int{"accept": there.Counters()["TcpPassiveOpens"]}, kernel.Values(kernel.Of(run.Last("ebpf.tcp.connections"), there), "ebpf.tcp.role"))
+	assert.Equal(t, map[string]int{"connect transmit": 500, "connect receive": 250}, kernel.Values(kernel.Of(run.Last("ebpf.tcp.io"), here), "ebpf.tcp.role", "network.io.direction"))
+	assert.Equal(t, map[string]int{"accept transmit": 250, "accept receive": 500}, kernel.Values(kernel.Of(run.Last("ebpf.tcp.io"), there), "ebpf.tcp.role", "network.io.direction"))
 }
 
 // A connection whose peer is gone ends when it is not heard of any more.
@@ -106,11 +106,11 @@ func TestKernelTCPKeepAlive(t *testing.T) {
 	require.Error(t, err)
 	require.NoError(t, c.Close())
 	run.Stop()
-	ends := values(of(run.Last("ebpf.tcp.connection.duration"), here), "error.type", "network.connection.state")
+	ends := kernel.Values(kernel.Of(run.Last("ebpf.tcp.connection.duration"), here), "error.type", "network.connection.state")
 	assert.Len(t, ends, 1)
 	assert.Equal(t, 1, ends["ETIMEDOUT established"]+ends["EHOSTUNREACH established"], "%v", ends)
 	assert.Equal(t, map[string]int{"accept established": 1, "- listen": 1}, // half open
-		values(of(run.Last("system.network.connection.count"), there), "ebpf.tcp.role", "network.connection.state"))
+		kernel.Values(kernel.Of(run.Last("system.network.connection.count"), there), "ebpf.tcp.role", "network.connection.state"))
 	require.NoError(t, there.Netlink.LinkSetUp(there.Link("cable")))
 	s.Close()
 	s.drop()
@@ -149,9 +149,9 @@ func TestKernelTCPPortsThatAreUsedAgain(t *testing.T) {
 	if refused > 0 {
 		want["EADDRNOTAVAIL"] = refused
 	}
-	assert.Equal(t, want, values(of(run.Last("ebpf.tcp.connections"), here), "error.type"))
-	assert.Equal(t, 3, counters(here)["TcpActiveOpens"])
-	assert.Equal(t, map[string]int{"transmit": 21, "receive": 21}, values(of(run.Last("ebpf.tcp.io"), here), "network.io.direction"))
+	assert.Equal(t, want, kernel.Values(kernel.Of(run.Last("ebpf.tcp.connections"), here), "error.type"))
+	assert.Equal(t, 3, here.Counters()["TcpActiveOpens"])
+	assert.Equal(t, map[string]int{"transmit": 21, "receive": 21}, kernel.Values(kernel.Of(run.Last("ebpf.tcp.io"), here), "network.io.direction"))
 }
 
 // Several listeners of one port.
@@ -183,6 +183,6 @@ func TestKernelTCPReusePort(t *testing.T) {
 	}
 	closed(t, here, there)
 	run.Stop()
-	assert.Equal(t, map[string]int{"accept 8080": 30}, values(of(run.Last("ebpf.tcp.connections"), there), "ebpf.tcp.role", "server.port"))
-	assert.Equal(t, map[string]int{"transmit": 90, "receive": 90}, values(of(run.Last("ebpf.tcp.io"), there), "network.io.direction"))
+	assert.Equal(t, map[string]int{"accept 8080": 30}, kernel.Values(kernel.Of(run.Last("ebpf.tcp.connections"), there), "ebpf.tcp.role", "server.port"))
+	assert.Equal(t, map[string]int{"transmit": 90, "receive": 90}, kernel.Values(kernel.Of(run.Last("ebpf.tcp.io"), there), "network.io.direction"))
 }

@@ -187,8 +187,8 @@ func TestKernelTCPEqualsTcpstates(t *testing.T) {
 		*oracle
 		first string // the state before the establishment
 	}{{here, "connect", clients, "SYN_SENT"}, {there, "accept", servers, "SYN_RECV"}} {
-		opened := values(kernel.With(of(run.Last("ebpf.tcp.connections"), end.host), "server.port", int64(oraclePort)), "ebpf.tcp.role", "error.type")
-		ends := values(of(run.Last("ebpf.tcp.connection.duration"), end.host), "network.connection.state")
+		opened := kernel.Values(kernel.With(kernel.Of(run.Last("ebpf.tcp.connections"), end.host), "server.port", int64(oraclePort)), "ebpf.tcp.role", "error.type")
+		ends := kernel.Values(kernel.Of(run.Last("ebpf.tcp.connection.duration"), end.host), "network.connection.state")
 		transitions := func() map[string]int {
 			m := map[string]int{}
 			for _, f := range end.lines(oraclePort) {

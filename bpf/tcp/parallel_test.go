@@ -177,7 +177,7 @@ func live(t *testing.T, run *kernel.Run, n *kernel.Network, readings []reading, 
 	t.Helper()
 	var sent, received []int // by collection
 	for _, md := range run.Metrics.AllMetrics() {
-		v := values(of(kernel.Points(md, "ebpf.tcp.io"), n), "network.io.direction")
+		v := kernel.Values(kernel.Of(kernel.Points(md, "ebpf.tcp.io"), n), "network.io.direction")
 		sent, received = append(sent, v["transmit"]), append(received, v["receive"])
 	}
 	held := 0

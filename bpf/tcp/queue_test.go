@@ -47,7 +47,7 @@ probes:
 		established[i] = time.Now()
 	}
 	waiting := func() map[string]int {
-		return values(of(run.Last("ebpf.tcp.accept_queue.length"), there), "server.port")
+		return kernel.Values(kernel.Of(run.Last("ebpf.tcp.accept_queue.length"), there), "server.port")
 	}
 	require.Eventually(t, func() bool { return assert.ObjectsAreEqual(map[string]int{"8080": n}, waiting()) }, wait, tick)
 	// Those that gave up wait all the same.
@@ -77,11 +77,11 @@ probes:
 	}
 	run.Stop()
 
-	waits := of(run.Last("ebpf.tcp.accept_queue.wait"), there)
-	require.Equal(t, map[string]int{"accept 8080": n}, values(waits, "ebpf.tcp.role", "server.port"))
+	waits := kernel.Of(run.Last("ebpf.tcp.accept_queue.wait"), there)
+	require.Equal(t, map[string]int{"accept 8080": n}, kernel.Values(waits, "ebpf.tcp.role", "server.port"))
 	assert.GreaterOrEqual(t, waits[0].Sum, least.Seconds())
 	assert.LessOrEqual(t, waits[0].Sum, most.Seconds())
-	assert.Empty(t, of(run.Last("ebpf.tcp.accept_queue.wait"), here))
+	assert.Empty(t, kernel.Of(run.Last("ebpf.tcp.accept_queue.wait"), here))
 }
 
 // A server that does not read closes its window, and opens it when it does.
@@ -112,11 +112,11 @@ probes:
 		sent += n
 	}
 	stalled := func() map[string]int {
-		return values(of(run.Last("ebpf.tcp.zero_window"), here), "ebpf.tcp.role", "server.port")
+		return kernel.Values(kernel.Of(run.Last("ebpf.tcp.zero_window"), here), "ebpf.tcp.role", "server.port")
 	}
 	require.Eventually(t, func() bool { return assert.ObjectsAreEqual(map[string]int{"connect 8080": 1}, stalled()) }, wait, tick)
-	assert.Empty(t, values(of(run.Last("ebpf.tcp.zero_window"), there)))
-	assert.Positive(t, counters(there)["TcpExtTCPToZeroWindowAdv"])
+	assert.Empty(t, kernel.Values(kernel.Of(run.Last("ebpf.tcp.zero_window"), there)))
+	assert.Positive(t, there.Counters()["TcpExtTCPToZeroWindowAdv"])
 	for buffer := make([]byte, 1<<16); sent > 0; {
 		n, err := unix.Read(server, buffer)
 		require.NoError(t, err)

@@ -77,7 +77,7 @@ func TestKernelTCPDropReasons(t *testing.T) {
 		want[k.reason] = k.times
 	}
 	have := func() map[string]int {
-		got := values(of(run.Last("ebpf.network.drops"), here), "ebpf.network.drop.reason", "network.transport")
+		got := kernel.Values(kernel.Of(run.Last("ebpf.network.drops"), here), "ebpf.network.drop.reason", "network.transport")
 		delete(got, "not_specified -") // what ARP is done with
 		return got
 	}
@@ -90,7 +90,7 @@ func TestKernelTCPDropReasons(t *testing.T) {
 	}
 	run.Stop()
 	assert.Equal(t, want, have())
-	kernels := counters(here)
+	kernels := here.Counters()
 	for name, reasons := range map[string][]string{
 		"TcpInCsumErrors": {"tcp_csum tcp"}, "UdpInCsumErrors": {"udp_csum udp"}, "UdpNoPorts": {"no_socket udp"}, "IpExtInNoRoutes": {"ip_innoroutes tcp"},
 		"TcpExtIPReversePathFilter": {"ip_rpfilter tcp"}, "IpExtInCsumErrors": {"ip_csum tcp"}, "IpInUnknownProtos": {"ip_noproto 253"},

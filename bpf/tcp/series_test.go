@@ -76,11 +76,11 @@ probes:
 		assert.Empty(t, kernel.With(run.Last(metric), "otel.metric.overflow", true), metric)
 	}
 	get := func(metric string, attributes ...string) map[string]int {
-		return values(of(run.Last(metric), here), attributes...)
+		return kernel.Values(kernel.Of(run.Last(metric), here), attributes...)
 	}
 	equal("ebpf.tcp.connections", connections, get("ebpf.tcp.connections", "ebpf.tcp.role", "server.port"))
 	equal("ebpf.tcp.connect.latency", latencies, get("ebpf.tcp.connect.latency", "server.port"))
 	equal("ebpf.tcp.connection.duration", connections, get("ebpf.tcp.connection.duration", "ebpf.tcp.role", "server.port"))
 	equal("ebpf.tcp.rtt", connections, get("ebpf.tcp.rtt", "ebpf.tcp.role", "server.port"))
-	equal("ebpf.tcp.io", received, values(kernel.With(of(run.Last("ebpf.tcp.io"), here), "network.io.direction", "receive"), "server.port"))
+	equal("ebpf.tcp.io", received, kernel.Values(kernel.With(kernel.Of(run.Last("ebpf.tcp.io"), here), "network.io.direction", "receive"), "server.port"))
 }

@@ -48,7 +48,7 @@ func TestKernelTCPEqualsSocketStatistics(t *testing.T) {
 		return v
 	}
 	sampled := func(metric string) float64 {
-		points := of(run.Last(metric), here)
+		points := kernel.Of(run.Last(metric), here)
 		require.Len(t, points, 1, metric)
 		require.Equal(t, uint64(1), points[0].Count, metric)
 		return points[0].Sum
@@ -61,8 +61,8 @@ func TestKernelTCPEqualsSocketStatistics(t *testing.T) {
 	v, err := strconv.ParseFloat(variance[1], 64)
 	require.NoError(t, err)
 	assert.InDelta(t, v/1e3, sampled("ebpf.tcp.rtt.variance"), 1.1e-6)
-	bytes := kernel.With(of(run.Last("ebpf.tcp.io"), here), "ebpf.tcp.role", "connect")
-	assert.Equal(t, map[string]int{"transmit": int(said("bytes_acked")) - 1, "receive": int(said("bytes_received"))}, values(bytes, "network.io.direction"))
+	bytes := kernel.With(kernel.Of(run.Last("ebpf.tcp.io"), here), "ebpf.tcp.role", "connect")
+	assert.Equal(t, map[string]int{"transmit": int(said("bytes_acked")) - 1, "receive": int(said("bytes_received"))}, kernel.Values(bytes, "network.io.direction"))
 }
 
 // Peers' and this end's addresses, as they are or by the name of their range, and the family that is spoken.
@@ -86,14 +86,14 @@ probes:
 	s4.end()
 	closed(t, here, there)
 	run.Stop()
-	for _, p := range of(run.Last("ebpf.tcp.io"), here) {
+	for _, p := range kernel.Of(run.Last("ebpf.tcp.io"), here) {
 		assert.Equal(t, "tcp.test", p.Attributes["process.executable.name"])
 	}
 	names := []string{"network.peer.address", "network.local.address", "network.type", "network.io.direction"}
 	assert.Equal(t, map[string]int{
 		"office office ipv4 transmit": 10, "office office ipv4 receive": 10, "fd00::2 fd00::1 ipv6 transmit": 10, "fd00::2 fd00::1 ipv6 receive": 10,
-	}, values(of(run.Last("ebpf.tcp.io"), here), names...))
+	}, kernel.Values(kernel.Of(run.Last("ebpf.tcp.io"), here), names...))
 	assert.Equal(t, map[string]int{
 		"office office ipv4 transmit": 10, "office office ipv4 receive": 10, "fd00::1 fd00::2 ipv6 transmit": 10, "fd00::1 fd00::2 ipv6 receive": 10,
-	}, values(of(run.Last("ebpf.tcp.io"), there), names...))
+	}, kernel.Values(kernel.Of(run.Last("ebpf.tcp.io"), there), names...))
 }

@@ -5,8 +5,8 @@
  * TCP connections, by container and peer.
  *
  * What is counted are the kernel's own numbers of a socket, as they have grown
- * since they were looked at last. What was counted is kept in the socket's
- * storage, which lives and ends with it. Nothing here runs for a packet: only
+ * since they were looked at last. What was counted is kept in a row for each
+ * socket, from its beginning to its end. Nothing here runs for a packet: only
  * changes of state, retransmissions, resets and drops are hooked, and an
  * iterator visits the sockets at each collection.
  *
@@ -178,7 +178,9 @@ struct connection {
 	u64 began;	/* ns: the SYN, then the establishment; 0 where that was not seen */
 	u64 transmitted;
 	u64 received;
-	u64 cgroup;	/* of whoever connected or listened, where containers live in v1 hierarchies */
+	u64 acked;	/* the kernel's own numbers of both, when they were last counted to the byte */
+	u64 came;
+	u64 cgroup;
 	u64 latency;	/* ns from the SYN to the establishment */
 	u32 opened;
 	u32 uncounted;	/* it was opened, and is not among the connections yet */
@@ -186,24 +188,53 @@ struct connection {
 	u32 out_of_order;
 	u32 heard;	/* segs_in at the last sample */
 	u32 drops;	/* of a listener */
+	u32 ports;	/* of an established one */
 	u8 role;
 	u8 closed;	/* all of it was counted */
 	u8 closer;
 	u8 listener;
-	u8 unused[4];
+	u8 over;	/* a collection has found it ended */
+	u8 unused[7];
 	struct process_key process;
 };
 
-/* The clone of a listener's is how a connection knows who listened. */
+/*
+ * By the socket's address, from when it begins to connect or listen, or is established, to when it is destroyed. A storage of the
+ * socket's own would cost more than all else here: it is allocated and freed for each.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__type(key, u64);
+	__type(value, struct connection);
+} sockets SEC(".maps");
+
+struct owner {
+	u64 cgroup;
+	struct process_key process;
+};
+
+/* Who listens: the kernel clones it for whom it accepts. Empty where nobody wants to know. */
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
 	__type(key, int);
-	__type(value, struct connection);
-} sockets SEC(".maps");
+	__type(value, struct owner);
+} owners SEC(".maps");
 
 /* All sockets that were there before us are known: what has no account by now is new, and levels are those of a collection. */
 static bool acquainted;
+
+/* There were more of them than the table has room for. */
+static bool crowded;
+
+/* The network namespaces of which user space has shown us all sockets, by their numbers. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, u32);
+	__type(value, u32);
+} known_namespaces SEC(".maps");
 
 enum tcp_event {
 	EVENT_CONNECTION,
@@ -240,11 +271,17 @@ static __always_inline bool wants_process(void)
 	return by_process || event_config[EVENT_CONNECTION].enabled;
 }
 
+/* The socket itself tells its cgroup in the v2 hierarchy only. */
+static __always_inline bool wants_owner(void)
+{
+	return cgroup_controller >= 0 || wants_process();
+}
+
 static __always_inline u64 cgroup_of(struct tcp_sock *tp, struct connection *c)
 {
-	if (cgroup_controller >= 0)
-		return c ? c->cgroup : 0;
-	return sock_cgroup_id((struct sock *)tp);
+	if (c)
+		return c->cgroup;
+	return cgroup_controller < 0 ? sock_cgroup_id((struct sock *)tp) : 0;
 }
 
 static __always_inline struct address peer_of(struct tcp_sock *tp)
@@ -333,12 +370,31 @@ static __always_inline void own(struct connection *c)
 
 static __always_inline struct connection *account(struct tcp_sock *tp)
 {
-	return bpf_sk_storage_get(&sockets, tp, 0, 0);
+	u64 address = (u64)tp;
+
+	return bpf_map_lookup_elem(&sockets, &address);
 }
 
-static __always_inline struct connection *new_account(struct tcp_sock *tp)
+/* An account of which nothing is known but the socket's. */
+static __always_inline void blank(struct tcp_sock *tp, struct connection *c)
 {
-	return bpf_sk_storage_get(&sockets, tp, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	__builtin_memset(c, 0, sizeof(*c));
+	if (cgroup_controller < 0)
+		c->cgroup = sock_cgroup_id((struct sock *)tp);
+}
+
+/* It takes the place of what is there: that of an earlier connection of this socket, or of one whose memory the kernel gave it. */
+static __always_inline void keep(struct tcp_sock *tp, struct connection *c)
+{
+	u64 address = (u64)tp;
+
+	bpf_map_update_elem(&sockets, &address, c, BPF_ANY);
+}
+
+/* Those of this end and the peer's, by which a socket is told from another in its memory. */
+static __always_inline u32 ports_of(struct tcp_sock *tp)
+{
+	return (u32)tp->inet_conn.icsk_inet.inet_sport << 16 | tp->inet_conn.icsk_inet.sk.__sk_common.skc_dport;
 }
 
 /* States in which we have sent a FIN, or are about to. */
@@ -375,17 +431,6 @@ static __always_inline u64 received(struct tcp_sock *tp)
 	return bytes;
 }
 
-/* Whether somebody is at the socket's numbers now. */
-static __always_inline bool is_locked(struct tcp_sock *tp)
-{
-	struct sock *sk = &tp->inet_conn.icsk_inet.sk;
-
-	if (*(volatile int *)&sk->sk_lock.owned)
-		return true;
-	/* With PREEMPT_RT, a spin lock is no number. */
-	return bpf_core_field_exists(sk->sk_lock.slock.rlock.raw_lock.val) && *(volatile int *)&sk->sk_lock.slock.rlock.raw_lock.val.counter;
-}
-
 /*
  * Who began a connection that we did not see begin: what was sent of it once
  * and what was acknowledged differ by the SYN, which is in the numbers of the
@@ -407,8 +452,10 @@ static __always_inline u8 guess_role(struct tcp_sock *tp, u8 state)
 /* The account of a connection that is older than we are. */
 static __always_inline void adopt(struct tcp_sock *tp, struct connection *c, u8 state)
 {
+	blank(tp, c);
 	c->role = guess_role(tp, state);
 	c->opened = 1;
+	c->ports = ports_of(tp);
 	c->transmitted = transmitted(tp, c, state);
 	c->received = received(tp);
 	c->retransmits = tp->total_retrans;
@@ -533,14 +580,16 @@ static __noinline void count_listen_drops(struct tcp_sock *tp, struct connection
 static __noinline void count_retransmits(struct tcp_sock *tp, struct connection *c, u8 kind)
 {
 	u32 now = tp->total_retrans;
-	u32 grown = now - c->retransmits;
+	s32 grown = now - c->retransmits;
 	struct tcp_key key = {};
 
-	if (!grown)
-		return;
-	c->retransmits = now;
-	fill(&key, tp, c, 0, 0, kind, 0);
-	add_to(retransmits_row(&key), grown);
+	if (grown > 0) {
+		c->retransmits = now;
+		fill(&key, tp, c, 0, 0, kind, 0);
+		add_to(retransmits_row(&key), grown);
+	}
+	/* The account may be on the caller's stack. Verifiers do not let it be left in the register of results, where the compiler puts what it likes. */
+	asm volatile("r0 = 0" ::: "r0");
 }
 
 static __noinline void tell(struct tcp_sock *tp, struct connection *c, u32 error, u32 state)
@@ -583,7 +632,7 @@ static __noinline void tell(struct tcp_sock *tp, struct connection *c, u32 error
 static __noinline void finish(struct tcp_sock *tp, struct connection *c, u8 state)
 {
 	u64 sent = transmitted(tp, c, state);
-	u64 got = received(tp);
+	u64 got = received(tp), seen;
 	struct tcp_key key = {};
 	struct totals *row;
 	u32 error = 0;
@@ -599,8 +648,10 @@ static __noinline void finish(struct tcp_sock *tp, struct connection *c, u8 stat
 	if (event_config[EVENT_CONNECTION].enabled)
 		tell(tp, c, error, state);
 	fill(&key, tp, c, 0, 0, 0, 0);
-	sent -= __sync_lock_test_and_set(&c->transmitted, sent);
-	got -= __sync_lock_test_and_set(&c->received, got);
+	seen = __sync_lock_test_and_set(&c->transmitted, sent);
+	sent = sent > seen ? sent - seen : 0;
+	seen = __sync_lock_test_and_set(&c->received, got);
+	got = got > seen ? got - seen : 0;
 	row = count(&key, tp, c, sent, got);
 	if (with_retransmits && tp->total_retrans != c->retransmits)
 		count_retransmits(tp, c, KIND_OTHER);
@@ -639,92 +690,144 @@ static __noinline void queued(struct tcp_sock *tp, struct connection *c, u64 now
 /* A socket begins to connect. It may be one that was another connection before. */
 static __always_inline void connecting(struct tcp_sock *tp)
 {
-	struct connection *c = new_account(tp);
+	struct connection c;
 
-	if (!c)
-		return;
-	c->began = bpf_ktime_get_boot_ns();
-	c->transmitted = 0;
-	c->received = 0;
-	c->latency = 0;
-	c->retransmits = tp->total_retrans;
-	c->out_of_order = 0;
-	c->heard = 0;
-	c->role = ROLE_CONNECT;
-	c->uncounted = 0;
-	c->opened = 0;
-	c->closed = 0;
-	c->closer = 0;
-	c->listener = 0;
-	own(c);
+	blank(tp, &c);
+	c.began = bpf_ktime_get_boot_ns();
+	c.retransmits = tp->total_retrans;
+	c.role = ROLE_CONNECT;
+	own(&c);
+	keep(tp, &c);
 }
 
 static __always_inline void listening(struct tcp_sock *tp)
 {
-	struct connection *c = new_account(tp);
+	struct connection c;
+	struct owner *owner;
 
-	if (!c)
+	blank(tp, &c);
+	c.listener = 1;
+	c.drops = tp->inet_conn.icsk_inet.sk.sk_drops.counter;
+	own(&c);
+	keep(tp, &c);
+	if (!wants_owner())
 		return;
-	/* What it leaves to its clones is that they are not opened, and whose they are. */
-	__builtin_memset(c, 0, sizeof(*c));
-	c->listener = 1;
-	c->drops = tp->inet_conn.icsk_inet.sk.sk_drops.counter;
-	own(c);
+	owner = bpf_sk_storage_get(&owners, tp, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (owner) {
+		owner->cgroup = c.cgroup;
+		owner->process = c.process;
+	}
 }
 
-/* What was the listener's becomes the connection's. Its handshake has sent again what is counted already. */
-static __always_inline void accept_clone(struct tcp_sock *tp, struct connection *c)
+/* The account of a connection that a listener has made. Its handshake has sent again what is counted already. */
+static __always_inline void accepting(struct tcp_sock *tp, struct connection *c)
 {
-	c->listener = 0;
-	c->closed = 0;
+	blank(tp, c);
 	c->role = ROLE_ACCEPT;
 	c->retransmits = tp->total_retrans;
+	if (wants_owner()) {
+		struct owner *owner = bpf_sk_storage_get(&owners, tp, 0, 0);
+
+		if (owner && cgroup_controller >= 0)
+			c->cgroup = owner->cgroup;
+		if (owner)
+			c->process = owner->process;
+	}
+}
+
+/* Whether the account is one of a socket that was here before, whose end was missed. */
+static __always_inline bool is_stale(struct tcp_sock *tp, struct connection *c)
+{
+	return c->closed || c->listener || (c->ports && c->ports != ports_of(tp));
 }
 
 static __always_inline void established(struct tcp_sock *tp, int old)
 {
+	u64 now = bpf_ktime_get_boot_ns();
 	struct connection *c = account(tp);
-	u64 now;
+	struct connection child;
 
-	/* A clone of the listener's, who may be none any more; or none. */
-	if (!c || c->listener || c->role == ROLE_NONE) {
-		if (!c)
-			c = new_account(tp);
-		if (!c)
-			return;
-		accept_clone(tp, c);
+	/* There is none of a listener's child, but where data came early. */
+	if (!c || is_stale(tp, c)) {
+		accepting(tp, &child);
 		if (old == TCP_SYN_SENT)
-			c->role = ROLE_CONNECT;
-		c->began = 0;
-	}
-	now = bpf_ktime_get_boot_ns();
-	if (c->began)
+			child.role = ROLE_CONNECT;
+		c = &child;
+	} else if (c->began) {
 		c->latency = now - c->began;
+	}
 	c->began = now;
+	c->ports = ports_of(tp);
 	opened(c);
+	if (c == &child)
+		keep(tp, c);
 	if (with_accept_wait && c->role == ROLE_ACCEPT)
 		queued(tp, c, now);
+}
+
+/* With data in the handshake, a connection may end before it is established. */
+static __always_inline void established_never(struct tcp_sock *tp)
+{
+	struct connection *c = account(tp);
+	struct connection child;
+
+	if (c && !is_stale(tp, c))
+		return;
+	accepting(tp, &child);
+	child.ports = ports_of(tp);
+	keep(tp, &child);
+}
+
+/*
+ * Whether a socket without an account is new, for all older ones of its namespace have one. New ones have none when
+ * the table was full, or when a change of state was missed.
+ */
+static __always_inline bool are_old_ones_known(struct tcp_sock *tp)
+{
+	u32 namespace = net_id(tp->inet_conn.icsk_inet.sk.__sk_common.skc_net.net);
+
+	return !crowded && bpf_map_lookup_elem(&known_namespaces, &namespace);
+}
+
+/* The account of a connection that is found in some state. */
+static __always_inline void discover(struct tcp_sock *tp, struct connection *c, u8 state, bool old)
+{
+	if (old && state != TCP_SYN_SENT) {
+		adopt(tp, c, state);
+		return;
+	}
+	accepting(tp, c);
+	if (state == TCP_SYN_RECV)
+		return;
+	if (state == TCP_SYN_SENT) {
+		c->role = ROLE_CONNECT;
+		return;
+	}
+	c->role = guess_role(tp, state);
+	c->ports = ports_of(tp);
+	opened(c);
 }
 
 /* The socket is closed, or a listener no longer one. */
 static __always_inline void ended(struct tcp_sock *tp, int old)
 {
 	struct connection *c = account(tp);
+	struct connection unknown;
 
-	if (!c || c->closed) {
-		/* A handshake of a child that had no time to be known. */
-		if (!c && (old == TCP_SYN_SENT || old == TCP_SYN_RECV))
-			count_failed(tp, 0);
-		return;
+	if (!c) {
+		if (old == TCP_CLOSE || old == TCP_LISTEN || (old != TCP_SYN_SENT && old != TCP_SYN_RECV && !are_old_ones_known(tp)))
+			return;
+		discover(tp, &unknown, old, false);
+		c = &unknown;
 	}
+	if (c->closed)
+		return;
 	if (old == TCP_LISTEN) {
 		count_listen_drops(tp, c);
 		c->listener = 0;
 		c->closed = 1;
 		return;
 	}
-	if (c->listener)
-		accept_clone(tp, c);
 	c->closed = 1;
 	if (old == TCP_SYN_SENT || (old == TCP_SYN_RECV && !c->opened)) {
 		count_failed(tp, c);
@@ -749,6 +852,8 @@ int BPF_PROG(set_state, struct sock *sk, int old, int new)
 
 	if (new == TCP_FIN_WAIT2 || new == TCP_CLOSING || new == TCP_LAST_ACK || new == TCP_SYN_RECV || sk->sk_protocol != IPPROTO_TCP)
 		return 0;
+	if ((new == TCP_FIN_WAIT1 || new == TCP_CLOSE_WAIT) && old != TCP_SYN_RECV && !event_config[EVENT_CONNECTION].enabled)
+		return 0;
 	tp = bpf_skc_to_tcp_sock(sk);
 	if (!tp)
 		return 0;
@@ -764,6 +869,8 @@ int BPF_PROG(set_state, struct sock *sk, int old, int new)
 		break;
 	case TCP_FIN_WAIT1:
 	case TCP_CLOSE_WAIT:
+		if (old == TCP_SYN_RECV)
+			established_never(tp);
 		/* Who closes first. */
 		if (!event_config[EVENT_CONNECTION].enabled)
 			break;
@@ -819,32 +926,37 @@ int accept4_exit(struct syscall_exit *call)
 	return accepted(call);
 }
 
-/*
- * The end of a TCP socket, in any way, after its last change of state: what
- * that was to count is counted here where it was not run.
- */
-SEC("tp_btf/tcp_destroy_sock")
-int BPF_PROG(destroy, struct sock *sk)
+/* What the last change of state was to count, where it was missed. */
+static __always_inline void conclude(struct tcp_sock *tp, struct connection *c)
 {
-	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
-	struct connection *c;
-
-	if (!tp)
-		return 0;
-	c = account(tp);
-	if (with_accept_wait && c && c->role == ROLE_ACCEPT) {
-		u64 key = (u64)tp;
-
-		/* Its memory may be that of another soon. */
-		bpf_map_delete_elem(&accept_queue, &key);
-	}
-	if (!c || c->closed || c->listener)
-		return 0;
 	c->closed = 1;
 	if (c->opened)
 		finish(tp, c, 0);
 	else if (c->role == ROLE_CONNECT)
 		count_failed(tp, c);
+}
+
+/*
+ * The end of a TCP socket, in any way, after its last change of state.
+ */
+SEC("tp_btf/tcp_destroy_sock")
+int BPF_PROG(destroy, struct sock *sk)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	u64 address = (u64)tp;
+	struct connection *c;
+
+	if (!tp)
+		return 0;
+	c = account(tp);
+	/* Its memory may be that of another soon. */
+	if (with_accept_wait && (!c || c->role == ROLE_ACCEPT))
+		bpf_map_delete_elem(&accept_queue, &address);
+	if (!c)
+		return 0;
+	if (!c->closed && !c->listener)
+		conclude(tp, c);
+	bpf_map_delete_elem(&sockets, &address);
 	return 0;
 }
 
@@ -858,8 +970,10 @@ SEC("iter/tcp")
 int meet(struct bpf_iter__tcp *ctx)
 {
 	struct sock_common *skc = ctx->sk_common;
-	struct connection *c;
+	struct connection met;
 	struct tcp_sock *tp;
+	u64 address;
+	int error;
 	bool old;
 	u8 state;
 
@@ -881,28 +995,20 @@ int meet(struct bpf_iter__tcp *ctx)
 	tp = bpf_skc_to_tcp_sock(skc);
 	if (!tp || state == TCP_CLOSE)
 		return 0;
-	c = account(tp);
-	if (c)
+	if (account(tp))
 		return 0;
-	old = !acquainted;
-	c = new_account(tp);
-	if (!c)
-		return 0;
+	old = !acquainted || crowded;
 	if (state == TCP_LISTEN) {
-		c->listener = 1;
-		c->drops = old ? tp->inet_conn.icsk_inet.sk.sk_drops.counter : 0;
-		return 0;
+		blank(tp, &met);
+		met.listener = 1;
+		met.drops = old ? tp->inet_conn.icsk_inet.sk.sk_drops.counter : 0;
+	} else {
+		discover(tp, &met, state, old);
 	}
-	if (state == TCP_SYN_SENT) {
-		c->role = ROLE_CONNECT;
-		return 0;
-	}
-	if (old) {
-		adopt(tp, c, state);
-		return 0;
-	}
-	c->role = guess_role(tp, state);
-	opened(c);
+	address = (u64)tp;
+	error = map_insert(&sockets, &address, &met);
+	if (error && error != -EEXIST && old)
+		crowded = true;
 	return 0;
 }
 
@@ -914,37 +1020,138 @@ static __always_inline void read_barrier(void)
 	__sync_lock_test_and_set(&nothing, 1);
 }
 
-/*
- * Each collection, over all sockets that have an account, in all network
- * namespaces: what has grown since the last. Their locks are not held. So numbers
- * are taken for exact when the socket was nobody's and nothing moved; else they may have
- * one too many each way, for a FIN whose flag is not set yet.
- */
-SEC("iter/bpf_sk_storage_map")
-int collect(struct bpf_iter__bpf_sk_storage_map *ctx)
+/* A socket as it was read. There is one collection at a time. */
+static char taken[4096] __attribute__((aligned(8)));
+
+/* Its memory may have been freed, but not for anything else than a socket of its kind, as long as its account was found in this collection. */
+static __always_inline struct tcp_sock *take(struct tcp_sock *sk)
 {
-	struct connection *c = ctx->value;
-	struct sock *sk = ctx->sk;
-	struct tcp_key key = {};
-	u64 sent, got, seen_sent, seen_got, acked, came;
+	void *copy = taken;
+
+	barrier_var(copy);
+	return bpf_probe_read_kernel(copy, bpf_core_type_size(struct tcp_sock), sk) ? 0 : copy;
+}
+
+/* Whether somebody is at the socket's numbers now. */
+static __always_inline bool is_locked(struct tcp_sock *sk)
+{
+	if (BPF_CORE_READ(sk, inet_conn.icsk_inet.sk.sk_lock.owned))
+		return true;
+	/* With PREEMPT_RT, a spin lock is no number. */
+	return bpf_core_field_exists(sk->inet_conn.icsk_inet.sk.sk_lock.slock.rlock.raw_lock.val) &&
+	       BPF_CORE_READ(sk, inet_conn.icsk_inet.sk.sk_lock.slock.rlock.raw_lock.val.counter);
+}
+
+/* Whether there may be something to count of an established connection. Most are idle. */
+static __always_inline bool has_moved(struct tcp_sock *tp, struct connection *c)
+{
+	return c->acked != tp->bytes_acked || c->came != tp->bytes_received || c->uncounted || (samples() && c->heard != tp->segs_in) ||
+	       (with_out_of_order && c->out_of_order != tp->rcv_ooopack);
+}
+
+/* By how much a number is more than was seen, for whoever gets to write that down. */
+static __always_inline u64 grown(u64 *counted, u64 seen, u64 now)
+{
+	return now > seen && __sync_val_compare_and_swap(counted, seen, now) == seen ? now - seen : 0;
+}
+
+/* Whether the account is still that of the socket between these ports. It may have ended since, and both have become another connection's. */
+static __always_inline bool is_still(struct connection *c, u32 ports)
+{
+	return !*(volatile u8 *)&c->closed && *(volatile u32 *)&c->ports == ports;
+}
+
+/* What a socket has shown, and between which ports its account was then. */
+struct sight {
+	struct tcp_sock *sk;
+	u64 acked;
+	u64 came;
+	u32 ports;
+	u8 state;
+};
+
+/*
+ * What has grown of a connection that has just been seen. Its lock is not held. So numbers are
+ * taken for exact when the socket was nobody's and nothing moved; else they may have one too
+ * many each way, for a FIN whose flag is not set yet.
+ */
+static __noinline void count_growth(struct tcp_key *key, struct connection *c, struct sight *seen)
+{
+	u64 sent, got, seen_sent = c->transmitted, seen_got = c->received;
 	struct tcp_sock *tp;
 	bool busy;
+
+	read_barrier();
+	busy = is_locked(seen->sk);
+	read_barrier();
+	tp = take(seen->sk);
+	if (!tp)
+		return;
+	read_barrier();
+	sent = transmitted(tp, c, seen->state);
+	got = received(tp);
+	/* It was slow here. A FIN that came or went meanwhile can not be told from a byte. */
+	if (tp->inet_conn.icsk_inet.sk.__sk_common.skc_state != seen->state || (seen->ports && seen->ports != ports_of(tp)) || !is_still(c, seen->ports))
+		return;
+	if (busy || is_locked(seen->sk) || seen->acked != tp->bytes_acked || seen->came != tp->bytes_received) {
+		sent = sent ? sent - 1 : 0;
+		got = got ? got - 1 : 0;
+	} else {
+		c->acked = seen->acked;
+		c->came = seen->came;
+	}
+	count(key, tp, c, grown(&c->transmitted, seen_sent, sent), grown(&c->received, seen_got, got));
+}
+
+/* A socket whose end was missed, or one that is closed and not destroyed yet: nobody asks for its account any more. */
+static __always_inline void forget(u64 address, struct tcp_sock *tp, struct connection *c, u8 state)
+{
+	if (!c->over) {
+		c->over = 1;
+		return;
+	}
+	if (!c->closed && !c->listener && state == TCP_CLOSE && (!c->ports || c->ports == ports_of(tp)))
+		conclude(tp, c);
+	bpf_map_delete_elem(&sockets, &address);
+}
+
+/*
+ * Each collection, over all sockets that have an account, in all network
+ * namespaces: what has grown since the last.
+ */
+SEC("iter/bpf_map_elem")
+int collect(struct bpf_iter__bpf_map_elem *ctx)
+{
+	u64 address, *element = ctx->key;
+	struct tcp_key key = {};
+	struct sight seen = {};
+	struct connection *c;
+	struct tcp_sock *tp;
 	u8 state;
 
-	if (!sk || !c) {
+	if (!element) {
 		acquainted = true;
 		return 0;
 	}
-	tp = bpf_skc_to_tcp_sock(sk);
+	address = *element;
+	/* The iterator's is a buffer to the verifier; helpers and atomics want the map's value. */
+	c = bpf_map_lookup_elem(&sockets, &address);
+	if (!c)
+		return 0;
+	seen.sk = (struct tcp_sock *)address;
+	seen.ports = *(volatile u32 *)&c->ports;
+	read_barrier();
+	tp = take(seen.sk);
 	if (!tp)
 		return 0;
-	/* The iterator's is a buffer to the verifier; helpers and atomics want the map's value. */
-	c = account(tp);
-	if (!c || c->closed)
-		return 0;
 	state = tp->inet_conn.icsk_inet.sk.__sk_common.skc_state;
-	if (state == TCP_CLOSE)
+	if (c->closed || !state || state == TCP_CLOSE || state > TCP_CLOSING || (seen.ports && seen.ports != ports_of(tp))) {
+		forget(address, tp, c, state);
 		return 0;
+	}
+	/* The program is run before the state can be seen. */
+	if (c->over)
+		c->over = 0;
 	fill(&key, tp, c, 0, 0, 0, 0);
 	if (with_states && acquainted) {
 		u64 word = KEY_WORD(&key);
@@ -962,36 +1169,16 @@ int collect(struct bpf_iter__bpf_sk_storage_map *ctx)
 	if (state == TCP_SYN_SENT || state == TCP_SYN_RECV)
 		return 0;
 	/* The program is run before the state can be seen: here it was not. */
-	if (!c->opened) {
-		if (c->listener)
-			accept_clone(tp, c);
+	if (!c->opened)
 		opened(c);
-	}
 	if (with_zero_window && acquainted && !tp->snd_wnd)
 		add_to(zero_windows_row(&key), 1);
-	seen_sent = c->transmitted;
-	seen_got = c->received;
-	acked = tp->bytes_acked;
-	came = tp->bytes_received;
-	busy = is_locked(tp);
-	sent = transmitted(tp, c, state);
-	got = received(tp);
-	read_barrier();
-	/* It was slow here. A FIN that came or went meanwhile can not be told from a byte; and the memory may be another connection's. */
-	if (tp->inet_conn.icsk_inet.sk.__sk_common.skc_state != state || *(volatile u8 *)&c->closed)
+	if (!has_moved(tp, c))
 		return 0;
-	if (busy || is_locked(tp) || acked != *(volatile u64 *)&tp->bytes_acked || came != *(volatile u64 *)&tp->bytes_received) {
-		sent = sent ? sent - 1 : 0;
-		got = got ? got - 1 : 0;
-	}
-	if (sent <= seen_sent || __sync_val_compare_and_swap(&c->transmitted, seen_sent, sent) != seen_sent)
-		sent = seen_sent;
-	if (got <= seen_got || __sync_val_compare_and_swap(&c->received, seen_got, got) != seen_got)
-		got = seen_got;
-	/* Most connections are idle. */
-	if (sent != seen_sent || got != seen_got || c->uncounted || (samples() && c->heard != tp->segs_in) ||
-	    (with_out_of_order && c->out_of_order != tp->rcv_ooopack))
-		count(&key, tp, c, sent - seen_sent, got - seen_got);
+	seen.acked = tp->bytes_acked;
+	seen.came = tp->bytes_received;
+	seen.state = state;
+	count_growth(&key, c, &seen);
 	return 0;
 }
 
@@ -1022,7 +1209,7 @@ SEC("tp_btf/tcp_retransmit_skb")
 int BPF_PROG(retransmit, struct sock *sk, struct sk_buff *skb)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
-	struct connection *c;
+	struct connection unknown, *c;
 
 	if (!tp)
 		return 0;
@@ -1030,11 +1217,12 @@ int BPF_PROG(retransmit, struct sock *sk, struct sk_buff *skb)
 	if (!c) {
 		struct tcp_skb_cb *cb = (void *)skb->cb;
 
-		c = new_account(tp);
+		discover(tp, &unknown, tp->inet_conn.icsk_inet.sk.__sk_common.skc_state, !are_old_ones_known(tp));
+		unknown.retransmits = tp->total_retrans - BPF_CORE_READ(cb, tcp_gso_segs);
+		keep(tp, &unknown);
+		c = account(tp);
 		if (!c)
-			return 0;
-		adopt(tp, c, tp->inet_conn.icsk_inet.sk.__sk_common.skc_state);
-		c->retransmits -= BPF_CORE_READ(cb, tcp_gso_segs);
+			c = &unknown;
 	}
 	count_retransmits(tp, c, kind_of(tp));
 	return 0;
@@ -1045,13 +1233,18 @@ SEC("tp_btf/tcp_retransmit_synack")
 int BPF_PROG(retransmit_synack, struct sock *sk)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	struct connection child, *c;
 	struct tcp_key key = {};
-	struct connection *c;
 
 	if (!tp)
 		return 0;
 	c = account(tp);
 	/* With fast open, the connection's own socket exists, whose number has it too. */
+	if (!c && tp->inet_conn.icsk_inet.sk.__sk_common.skc_state == TCP_SYN_RECV) {
+		accepting(tp, &child);
+		keep(tp, &child);
+		c = account(tp);
+	}
 	if (c && tp->inet_conn.icsk_inet.sk.__sk_common.skc_state != TCP_LISTEN)
 		c->retransmits = tp->total_retrans;
 	fill(&key, tp, c, 0, 0, KIND_SYN_ACK, 0);
@@ -1220,11 +1413,18 @@ static __always_inline int drop(struct sk_buff *skb, void *location, u32 reason,
 
 enum skb_drop_reason {
 	SKB_NOT_DROPPED_YET,
+	SKB_DROP_REASON_QUEUE_PURGE,
 };
 
-/* What was used up has the reason 0; on Linux 5.17, which has no name for that, 0 is any reason. */
-static __always_inline bool is_drop(u32 reason)
+/*
+ * What was used up has the reason 0; on Linux 5.17, which has no name for that, 0 is any reason. What is left in a socket that
+ * is destroyed is one, but for the peer's FIN, with which nothing is lost: there is one in about every connection.
+ */
+static __always_inline bool is_drop(struct sk_buff *skb, u32 reason)
 {
+	if (bpf_core_enum_value_exists(enum skb_drop_reason, SKB_DROP_REASON_QUEUE_PURGE) &&
+	    reason == bpf_core_enum_value(enum skb_drop_reason, SKB_DROP_REASON_QUEUE_PURGE) && !skb->len)
+		return false;
 	return reason || !bpf_core_enum_value_exists(enum skb_drop_reason, SKB_NOT_DROPPED_YET);
 }
 
@@ -1236,14 +1436,14 @@ int BPF_PROG(drop_receiver, struct sk_buff *skb, void *location, int reason, str
 
 	/* It is null mostly; verifiers of Linux 6.11 to 6.13 take it for set, and would throw a comparison with null away. */
 	bpf_probe_read_kernel(&there, sizeof(there), &ctx[3]);
-	return is_drop(reason) ? drop(skb, location, reason, there ? receiver : 0) : 0;
+	return is_drop(skb, reason) ? drop(skb, location, reason, there ? receiver : 0) : 0;
 }
 
 /* Since Linux 5.17 there are reasons. */
 SEC("tp_btf/kfree_skb")
 int BPF_PROG(drop_reason, struct sk_buff *skb, void *location, int reason)
 {
-	return is_drop(reason) ? drop(skb, location, reason, 0) : 0;
+	return is_drop(skb, reason) ? drop(skb, location, reason, 0) : 0;
 }
 
 SEC("tp_btf/kfree_skb")

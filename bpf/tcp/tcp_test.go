@@ -5,12 +5,9 @@
 package tcp_test
 
 import (
-	"errors"
 	"io"
-	"io/fs"
 	"net"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -67,55 +64,11 @@ func pair(t *testing.T) (here, there *kernel.Network) {
 	return kernel.Pair(t, "cable", "cable")
 }
 
-// of are the points of a host.
-func of(points []kernel.Point, n *kernel.Network) []kernel.Point {
-	return kernel.With(points, "ebpf.network.namespace", n.Inode())
-}
-
-// values are the points' values by their attributes in an order; of histograms, the counts.
-func values(points []kernel.Point, attributes ...string) map[string]int {
-	m := map[string]int{}
-	for _, p := range points {
-		if n := int(p.Value) + int(p.Count); n != 0 {
-			m[p.Series(attributes...)] += n
-		}
-	}
-	return m
-}
-
 func total(points []kernel.Point) (n int) {
-	for _, v := range values(points) {
+	for _, v := range kernel.Values(points) {
 		n += v
 	}
 	return n
-}
-
-// counters are the kernel's own of a host's TCP, by the names that `nstat -a` gives them.
-func counters(n *kernel.Network) map[string]int {
-	m := map[string]int{}
-	for _, file := range []string{"snmp", "netstat"} {
-		// A line of names, and one of numbers.
-		lines := strings.Split(read(n, file), "\n")
-		for i := 0; i+1 < len(lines); i += 2 {
-			names, numbers := strings.Fields(lines[i]), strings.Fields(lines[i+1])
-			for j := 1; j < len(names); j++ {
-				m[strings.TrimSuffix(names[0], ":")+names[j]], _ = strconv.Atoi(numbers[j])
-			}
-		}
-	}
-	return m
-}
-
-// read is a file of a host's, below /proc/net.
-func read(n *kernel.Network, file string) (text string) {
-	n.Do(func() {
-		b, err := os.ReadFile("/proc/thread-self/net/" + file)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			panic(err)
-		}
-		text = string(b)
-	})
-	return text
 }
 
 // set is a host's setting, below /proc/sys/net/ipv4.
@@ -128,7 +81,7 @@ func set(t *testing.T, n *kernel.Network, name, value string) {
 func states(n *kernel.Network) map[string]int {
 	m := map[string]int{}
 	for _, file := range []string{"tcp", "tcp6"} {
-		for line := range strings.Lines(read(n, file)) {
+		for line := range strings.Lines(n.ProcNet(file)) {
 			if f := strings.Fields(line); len(f) > 3 && f[0] != "sl" {
 				m[f[3]]++
 			}
@@ -244,32 +197,32 @@ func TestKernelTCPConnections(t *testing.T) {
 	connections := run.Last("ebpf.tcp.connections")
 	// Two CPUs may end one handshake. The kernel counts the connection that then is none, too.
 	none := func(n *kernel.Network) int {
-		return total(kernel.With(of(connections, n), "error.type", "ECONNABORTED"))
+		return total(kernel.With(kernel.Of(connections, n), "error.type", "ECONNABORTED"))
 	}
 	opened := func(n *kernel.Network) map[string]int {
-		v := values(of(connections, n), "ebpf.tcp.role", "server.port", "error.type")
+		v := kernel.Values(kernel.Of(connections, n), "ebpf.tcp.role", "server.port", "error.type")
 		delete(v, "accept 8080 ECONNABORTED")
 		delete(v, "accept 9090 ECONNABORTED")
 		return v
 	}
 	assert.Equal(t, map[string]int{"connect 8080 -": 20, "accept 9090 -": 1}, opened(here))
 	assert.Equal(t, map[string]int{"accept 8080 -": 20, "connect 9090 -": 1}, opened(there))
-	assert.Equal(t, 20, counters(here)["TcpActiveOpens"])
-	assert.Equal(t, 1+none(here), counters(here)["TcpPassiveOpens"])
-	assert.Equal(t, 20+none(there), counters(there)["TcpPassiveOpens"])
+	assert.Equal(t, 20, here.Counters()["TcpActiveOpens"])
+	assert.Equal(t, 1+none(here), here.Counters()["TcpPassiveOpens"])
+	assert.Equal(t, 20+none(there), there.Counters()["TcpPassiveOpens"])
 
 	bytes := run.Last("ebpf.tcp.io")
 	assert.Equal(t, map[string]int{
 		"connect 8080 transmit": sent, "connect 8080 receive": sent, "accept 9090 transmit": 1 << 20, "accept 9090 receive": 1 << 20,
-	}, values(of(bytes, here), "ebpf.tcp.role", "server.port", "network.io.direction"))
+	}, kernel.Values(kernel.Of(bytes, here), "ebpf.tcp.role", "server.port", "network.io.direction"))
 	assert.Equal(t, map[string]int{
 		"accept 8080 transmit": sent, "accept 8080 receive": sent, "connect 9090 transmit": 1 << 20, "connect 9090 receive": 1 << 20,
-	}, values(of(bytes, there), "ebpf.tcp.role", "server.port", "network.io.direction"))
+	}, kernel.Values(kernel.Of(bytes, there), "ebpf.tcp.role", "server.port", "network.io.direction"))
 
-	assert.Equal(t, map[string]int{"connect": 20}, values(of(run.Last("ebpf.tcp.connect.latency"), here), "ebpf.tcp.role"))
-	assert.Equal(t, 21, total(of(run.Last("ebpf.tcp.connection.duration"), here)))
-	assert.Equal(t, 21, total(of(run.Last("ebpf.tcp.connection.duration"), there)))
-	assert.GreaterOrEqual(t, total(of(run.Last("ebpf.tcp.rtt"), here)), 21)
+	assert.Equal(t, map[string]int{"connect": 20}, kernel.Values(kernel.Of(run.Last("ebpf.tcp.connect.latency"), here), "ebpf.tcp.role"))
+	assert.Equal(t, 21, total(kernel.Of(run.Last("ebpf.tcp.connection.duration"), here)))
+	assert.Equal(t, 21, total(kernel.Of(run.Last("ebpf.tcp.connection.duration"), there)))
+	assert.GreaterOrEqual(t, total(kernel.Of(run.Last("ebpf.tcp.rtt"), here)), 21)
 }
 
 // closed waits until no connection of the hosts is left but those in TIME_WAIT.

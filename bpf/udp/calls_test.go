@@ -19,7 +19,7 @@ import (
 
 // Every call that sends, and every one that receives: each is counted once.
 func TestKernelUDPCalls(t *testing.T) {
-	here, there := pair(t)
+	here, there := kernel.Pair(t, "cable", "cable")
 	run := start(t, here, byNamespace)
 	s, c := server(t, there, unix.AF_INET, "10.1.0.2:1000"), client(t, here, unix.AF_INET, "10.1.0.2:1000")
 	const size = 1000
@@ -79,11 +79,11 @@ func TestKernelUDPCalls(t *testing.T) {
 
 	n := len(sends) * len(receives)
 	for host, direction := range map[*kernel.Network]string{here: "transmit", there: "receive"} {
-		assert.Equal(t, map[string]int{"1000 ipv4 " + direction: n*size + 2*size + 10}, values(of(run.Last("ebpf.udp.io"), host), directed...))
-		assert.Equal(t, map[string]int{"1000 ipv4 " + direction: n + 4}, values(of(run.Last("ebpf.udp.datagrams"), host), directed...))
+		assert.Equal(t, map[string]int{"1000 ipv4 " + direction: n*size + 2*size + 10}, kernel.Values(kernel.Of(run.Last("ebpf.udp.io"), host), directed...))
+		assert.Equal(t, map[string]int{"1000 ipv4 " + direction: n + 4}, kernel.Values(kernel.Of(run.Last("ebpf.udp.datagrams"), host), directed...))
 	}
-	assert.Equal(t, n+4, sent(t, here))
-	assert.Equal(t, n+4, received(t, there))
+	assert.Equal(t, n+4, sent(here))
+	assert.Equal(t, n+4, received(there))
 }
 
 // must is a value that came without an error.
@@ -140,7 +140,7 @@ func receiveMany(t *testing.T, fd, n int) (sizes []int) {
 
 // What is looked at without being taken, cut off, empty, or not there at all.
 func TestKernelUDPOddCalls(t *testing.T) {
-	here, there := pair(t)
+	here, there := kernel.Pair(t, "cable", "cable")
 	run := start(t, here, byNamespace)
 	s, c := server(t, there, unix.AF_INET, "10.1.0.2:1000"), client(t, here, unix.AF_INET, "10.1.0.2:1000")
 	take := func(fd, room, flags, want int) {
@@ -164,7 +164,7 @@ func TestKernelUDPOddCalls(t *testing.T) {
 	n, _, _, _, err := unix.Recvmsg(s, nil, nil, 0)
 	require.NoError(t, err)
 	require.Zero(t, n)
-	require.Equal(t, 6, received(t, there))
+	require.Equal(t, 6, received(there))
 
 	// Nothing there, and nothing to come.
 	require.NoError(t, unix.SetsockoptTimeval(s, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 1000}))
@@ -186,18 +186,18 @@ func TestKernelUDPOddCalls(t *testing.T) {
 	}, wait, tick)
 	run.Stop()
 	io, datagrams := run.Last("ebpf.udp.io"), run.Last("ebpf.udp.datagrams")
-	assert.Equal(t, map[string]int{"1000 ipv4 transmit": 2400, "9 ipv4 transmit": 5}, values(of(io, here), directed...))
-	assert.Equal(t, map[string]int{"1000 ipv4 transmit": 6, "9 ipv4 transmit": 1}, values(of(datagrams, here), directed...))
-	assert.Equal(t, map[string]int{"1000 ipv4 receive": 1500}, values(of(io, there), directed...))
-	assert.Equal(t, map[string]int{"1000 ipv4 receive": 6}, values(of(datagrams, there), directed...))
-	assert.Equal(t, 7, sent(t, here))
-	assert.Equal(t, 6, received(t, there))
+	assert.Equal(t, map[string]int{"1000 ipv4 transmit": 2400, "9 ipv4 transmit": 5}, kernel.Values(kernel.Of(io, here), directed...))
+	assert.Equal(t, map[string]int{"1000 ipv4 transmit": 6, "9 ipv4 transmit": 1}, kernel.Values(kernel.Of(datagrams, here), directed...))
+	assert.Equal(t, map[string]int{"1000 ipv4 receive": 1500}, kernel.Values(kernel.Of(io, there), directed...))
+	assert.Equal(t, map[string]int{"1000 ipv4 receive": 6}, kernel.Values(kernel.Of(datagrams, there), directed...))
+	assert.Equal(t, 7, sent(here))
+	assert.Equal(t, 6, received(there))
 }
 
 // A datagram of several calls is one, with the bytes of all.
 func TestKernelUDPCork(t *testing.T) {
 	for family, to := range map[int]string{unix.AF_INET: "10.1.0.2:1000", unix.AF_INET6: "[fd00::2]:1000"} {
-		here, there := pair(t)
+		here, there := kernel.Pair(t, "cable", "cable")
 		run := start(t, here, byNamespace)
 		s, c := server(t, there, family, to), client(t, here, family, to)
 		require.NoError(t, unix.Sendto(c, make([]byte, 100), unix.MSG_MORE, nil))
@@ -212,17 +212,17 @@ func TestKernelUDPCork(t *testing.T) {
 		send(t, c, 1)
 		receive(t, s, 1)
 		run.Stop()
-		assert.Equal(t, map[string]int{"transmit": 311}, values(of(run.Last("ebpf.udp.io"), here), "network.io.direction"))
-		assert.Equal(t, map[string]int{"receive": 311}, values(of(run.Last("ebpf.udp.io"), there), "network.io.direction"))
-		assert.Equal(t, map[string]int{"transmit": 2}, values(of(run.Last("ebpf.udp.datagrams"), here), "network.io.direction"))
-		assert.Equal(t, 3, sent(t, here), "one more than is counted")
-		assert.Equal(t, map[string]int{"receive": 3}, values(of(run.Last("ebpf.udp.datagrams"), there), "network.io.direction"))
+		assert.Equal(t, map[string]int{"transmit": 311}, kernel.Values(kernel.Of(run.Last("ebpf.udp.io"), here), "network.io.direction"))
+		assert.Equal(t, map[string]int{"receive": 311}, kernel.Values(kernel.Of(run.Last("ebpf.udp.io"), there), "network.io.direction"))
+		assert.Equal(t, map[string]int{"transmit": 2}, kernel.Values(kernel.Of(run.Last("ebpf.udp.datagrams"), here), "network.io.direction"))
+		assert.Equal(t, 3, sent(here), "one more than is counted")
+		assert.Equal(t, map[string]int{"receive": 3}, kernel.Values(kernel.Of(run.Last("ebpf.udp.datagrams"), there), "network.io.direction"))
 	}
 }
 
 // A call that sends segments is as many datagrams as come out at the other end, when the socket has the option.
 func TestKernelUDPSegments(t *testing.T) {
-	here, there := pair(t)
+	here, there := kernel.Pair(t, "cable", "cable")
 	run := start(t, here, byNamespace)
 	s, c := server(t, there, unix.AF_INET, "10.1.0.2:1000"), client(t, here, unix.AF_INET, "10.1.0.2:1000")
 	require.NoError(t, unix.SetsockoptInt(c, unix.SOL_UDP, unix.UDP_SEGMENT, 100))
@@ -254,10 +254,10 @@ func TestKernelUDPSegments(t *testing.T) {
 	run.Stop()
 	const bytes = 0 + 1 + 99 + 100 + 101 + 1000 + 1001
 	assert.Equal(t, map[string]int{"1000 transmit": bytes + 1000, "1001 transmit": 1000},
-		values(of(run.Last("ebpf.udp.io"), here), "server.port", "network.io.direction"))
+		kernel.Values(kernel.Of(run.Last("ebpf.udp.io"), here), "server.port", "network.io.direction"))
 	assert.Equal(t, map[string]int{"1000 transmit": datagrams + 1, "1001 transmit": 10},
-		values(of(run.Last("ebpf.udp.datagrams"), here), "server.port", "network.io.direction"))
+		kernel.Values(kernel.Of(run.Last("ebpf.udp.datagrams"), here), "server.port", "network.io.direction"))
 	assert.Equal(t, map[string]int{"1000 receive": datagrams + 10, "1001 receive": 1},
-		values(of(run.Last("ebpf.udp.datagrams"), there), "server.port", "network.io.direction"))
-	assert.Equal(t, datagrams+10+1, received(t, there))
+		kernel.Values(kernel.Of(run.Last("ebpf.udp.datagrams"), there), "server.port", "network.io.direction"))
+	assert.Equal(t, datagrams+10+1, received(there))
 }

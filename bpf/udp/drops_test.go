@@ -35,7 +35,7 @@ func TestKernelUDPReceiveDrops(t *testing.T) {
 			if !tt.tells {
 				t.Skip("this kernel may not tell of drops of IPv6 (Linux 6.5)")
 			}
-			here, there := pair(t)
+			here, there := testkernel.Pair(t, "cable", "cable")
 			there.Do(func() {
 				require.NoError(t, os.WriteFile("/proc/sys/net/ipv4/ip_local_port_range", []byte("7000 7999"), 0))
 			})
@@ -63,19 +63,19 @@ probes:
 						break
 					}
 				}
-				return received(t, there)+counters(t, there)[tt.counter] == all
+				return received(there)+there.Counters()[tt.counter] == all
 			}, wait, tick)
 			// One that comes to a port where nobody is, is no drop of a socket.
 			send(t, client(t, here, tt.family, tt.to[:len(tt.to)-4]+"1001"), 1)
 			run.Stop()
-			dropped := counters(t, there)[tt.counter]
+			dropped := there.Counters()[tt.counter]
 			require.Positive(t, dropped)
-			points := of(run.Last("ebpf.udp.receive.drops"), there)
-			assert.Equal(t, map[string]int{tt.want: dropped}, values(points, "server.port", "network.type"))
+			points := testkernel.Of(run.Last("ebpf.udp.receive.drops"), there)
+			assert.Equal(t, map[string]int{tt.want: dropped}, testkernel.Values(points, "server.port", "network.type"))
 			require.Len(t, points, 1)
 			assert.NotEmpty(t, points[0].Attributes["network.local.address"])
 			assert.NotEmpty(t, points[0].Attributes["process.linux.cgroup"])
-			assert.Empty(t, of(run.Last("ebpf.udp.receive.drops"), here))
+			assert.Empty(t, testkernel.Of(run.Last("ebpf.udp.receive.drops"), here))
 		})
 	}
 }

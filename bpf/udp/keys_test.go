@@ -59,12 +59,12 @@ func TestKernelUDPServerPort(t *testing.T) {
 	assert.Equal(t, map[string]int{
 		"53": 1 << 0, "40000": 1 << 1, "19999": 1 << 4, "54": 1 << 7, "55": 1 << 8, "30000": 1 << 10, "56": 1 << 11, "57": 1 << 12, "58": 1 << 13, "123": 1 << 15,
 		"-": 1<<2 | 1<<3 | 1<<5 | 1<<6 | 1<<9 | 1<<14,
-	}, values(of(run.Last("ebpf.udp.io"), n), "server.port"))
+	}, kernel.Values(kernel.Of(run.Last("ebpf.udp.io"), n), "server.port"))
 }
 
 // Addresses and versions of IP, and the names of ranges.
 func TestKernelUDPAddresses(t *testing.T) {
-	here, there := pair(t)
+	here, there := kernel.Pair(t, "cable", "cable")
 	run := start(t, here, `
 probes:
   udp:
@@ -87,8 +87,8 @@ probes:
 	attributes := []string{"network.local.address", "network.peer.address", "network.type"}
 	assert.Equal(t, map[string]int{
 		"- - ipv6": 1, "- - -": 2, "- - ipv4": 4, "127.0.0.1 - ipv4": 8, "cable cable ipv4": 16 + 32, "fd00::1 other ipv6": 64, "fd00::1 - ipv6": 256,
-	}, values(kernel.With(of(io, here), "network.io.direction", "transmit"), attributes...))
-	assert.Equal(t, map[string]int{"other fd00::1 ipv6": 128}, values(of(io, there), attributes...))
+	}, kernel.Values(kernel.With(kernel.Of(io, here), "network.io.direction", "transmit"), attributes...))
+	assert.Equal(t, map[string]int{"other fd00::1 ipv6": 128}, kernel.Values(kernel.Of(io, there), attributes...))
 }
 
 // Sockets that are none of UDP's, and raw ones with its number.
@@ -130,8 +130,8 @@ func TestKernelUDPOthers(t *testing.T) {
 	// That the test would see them.
 	send(t, client(t, n, unix.AF_INET, "127.0.0.1:9"), 1)
 	run.Stop()
-	assert.Equal(t, map[string]int{"9 transmit": 1}, values(of(run.Last("ebpf.udp.io"), n), "server.port", "network.io.direction"))
-	assert.Equal(t, map[string]int{"9 transmit": 1}, values(of(run.Last("ebpf.udp.datagrams"), n), "server.port", "network.io.direction"))
+	assert.Equal(t, map[string]int{"9 transmit": 1}, kernel.Values(kernel.Of(run.Last("ebpf.udp.io"), n), "server.port", "network.io.direction"))
+	assert.Equal(t, map[string]int{"9 transmit": 1}, kernel.Values(kernel.Of(run.Last("ebpf.udp.datagrams"), n), "server.port", "network.io.direction"))
 }
 
 // UDP-Lite, where there is any: Linux 7.1 has removed it.
@@ -147,7 +147,7 @@ func TestKernelUDPLite(t *testing.T) {
 		require.NoError(t, unix.Sendto(fd, make([]byte, 10), 0, address(unix.AF_INET, "127.0.0.1:9")))
 	})
 	run.Stop()
-	assert.Equal(t, map[string]int{"transmit": 10}, values(of(run.Last("ebpf.udp.io"), n), "network.io.direction"))
+	assert.Equal(t, map[string]int{"transmit": 10}, kernel.Values(kernel.Of(run.Last("ebpf.udp.io"), n), "network.io.direction"))
 }
 
 // A socket is the cgroup's of the process that made it; the process is the one that sends.
@@ -156,7 +156,7 @@ func TestKernelUDPCgroups(t *testing.T) {
 	if err != nil {
 		t.Skip("bash is not installed")
 	}
-	here, there := pair(t)
+	here, there := kernel.Pair(t, "cable", "cable")
 	run := start(t, here, `
 probes:
   udp:
@@ -179,9 +179,9 @@ probes:
 	}
 	run.Stop()
 	assert.Equal(t, map[string]int{one.Path + " 1000": 12, two.Path + " 1000": 12},
-		values(of(run.Last("ebpf.udp.io"), here), "process.linux.cgroup", "server.port"))
-	assert.Equal(t, map[string]int{"one": 3, "two": 3}, values(of(run.Last("ebpf.udp.datagrams"), here), "process.executable.name"))
-	for _, p := range of(run.Last("ebpf.udp.datagrams"), there) {
+		kernel.Values(kernel.Of(run.Last("ebpf.udp.io"), here), "process.linux.cgroup", "server.port"))
+	assert.Equal(t, map[string]int{"one": 3, "two": 3}, kernel.Values(kernel.Of(run.Last("ebpf.udp.datagrams"), here), "process.executable.name"))
+	for _, p := range kernel.Of(run.Last("ebpf.udp.datagrams"), there) {
 		assert.EqualValues(t, os.Getpid(), p.Attributes["process.pid"])
 	}
 }

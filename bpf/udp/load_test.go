@@ -46,14 +46,14 @@ func TestKernelUDPStorm(t *testing.T) {
 	missed := kernel.Skipped(t)
 	run.Stop()
 	total := threads * calls
-	io, datagrams := values(of(run.Last("ebpf.udp.io"), n), "network.io.direction"), values(of(run.Last("ebpf.udp.datagrams"), n), "network.io.direction")
+	io, datagrams := kernel.Values(kernel.Of(run.Last("ebpf.udp.io"), n), "network.io.direction"), kernel.Values(kernel.Of(run.Last("ebpf.udp.datagrams"), n), "network.io.direction")
 	for _, direction := range []string{"transmit", "receive"} {
 		assert.LessOrEqual(t, datagrams[direction], total, direction)
 		assert.GreaterOrEqual(t, datagrams[direction], total-missed, direction)
 		assert.Equal(t, datagrams[direction]*size, io[direction], direction)
 	}
-	assert.Equal(t, total, sent(t, n))
-	assert.Equal(t, total, received(t, n))
+	assert.Equal(t, total, sent(n))
+	assert.Equal(t, total, received(n))
 }
 
 // iperf is its own account of what its streams moved.
@@ -74,7 +74,7 @@ func TestKernelUDPEqualsIperf(t *testing.T) {
 		t.Skip("iperf3 is not installed")
 	}
 	const streams, hello = 4, 4
-	here, there := pair(t)
+	here, there := kernel.Pair(t, "cable", "cable")
 	run := start(t, here, byNamespace)
 	server := exec.Command("iperf3", "-s", "-1", "--forceflush")
 	stdout, err := server.StdoutPipe()
@@ -100,11 +100,11 @@ func TestKernelUDPEqualsIperf(t *testing.T) {
 	require.Positive(t, packets)
 	io, datagrams := run.Last("ebpf.udp.io"), run.Last("ebpf.udp.datagrams")
 	assert.Equal(t, map[string]int{"5201 transmit": bytes + streams*hello, "5201 receive": streams * hello},
-		values(of(io, here), "server.port", "network.io.direction"))
+		kernel.Values(kernel.Of(io, here), "server.port", "network.io.direction"))
 	assert.Equal(t, map[string]int{"5201 transmit": packets + streams, "5201 receive": streams},
-		values(of(datagrams, here), "server.port", "network.io.direction"))
-	assert.Equal(t, packets+streams, sent(t, here))
+		kernel.Values(kernel.Of(datagrams, here), "server.port", "network.io.direction"))
+	assert.Equal(t, packets+streams, sent(here))
 	// The server may end before it has read all.
-	got := values(of(datagrams, there), "server.port", "network.io.direction")
-	assert.Equal(t, map[string]int{"5201 transmit": streams, "5201 receive": received(t, there)}, got)
+	got := kernel.Values(kernel.Of(datagrams, there), "server.port", "network.io.direction")
+	assert.Equal(t, map[string]int{"5201 transmit": streams, "5201 receive": received(there)}, got)
 }

@@ -5,12 +5,7 @@
 package udp_test
 
 import (
-	"errors"
-	"io/fs"
 	"net/netip"
-	"os"
-	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -59,75 +54,14 @@ func arguments(t *testing.T, tracepoint string) int {
 	return len(def.Type.(*btf.Pointer).Target.(*btf.FuncProto).Params) - 1
 }
 
-// pair is two hosts with a cable between them.
-func pair(t *testing.T) (here, there *kernel.Network) {
-	t.Helper()
-	here, there = kernel.NewNetwork(t), kernel.NewNetwork(t)
-	here.Connect("cable", there, "cable")
-	here.Up("cable", "10.1.0.1/24", "fd00::1/64")
-	there.Up("cable", "10.1.0.2/24", "fd00::2/64")
-	here.Settle("cable")
-	return here, there
-}
-
-// of are the points of a host.
-func of(points []kernel.Point, n *kernel.Network) []kernel.Point {
-	return kernel.With(points, "ebpf.network.namespace", n.Inode())
-}
-
-// values are the points' values by their attributes in an order.
-func values(points []kernel.Point, attributes ...string) map[string]int {
-	m := map[string]int{}
-	for _, p := range points {
-		if p.Value != 0 {
-			m[p.Series(attributes...)] += int(p.Value)
-		}
-	}
-	return m
-}
-
-// counters are the kernel's own of a host's UDP, by the names that `nstat -a` gives them.
-func counters(t *testing.T, n *kernel.Network) map[string]int {
-	t.Helper()
-	m := map[string]int{}
-	lines := strings.Split(read(t, n, "snmp"), "\n")
-	for i := 0; i+1 < len(lines); i += 2 { // a line of names, and one of numbers
-		names, numbers := strings.Fields(lines[i]), strings.Fields(lines[i+1])
-		for j := 1; j < len(names); j++ {
-			m[strings.TrimSuffix(names[0], ":")+names[j]], _ = strconv.Atoi(numbers[j])
-		}
-	}
-	for line := range strings.Lines(read(t, n, "snmp6")) {
-		if f := strings.Fields(line); len(f) == 2 {
-			m[f[0]], _ = strconv.Atoi(f[1])
-		}
-	}
-	return m
-}
-
-// read is a file of a host's, below /proc/net.
-func read(t *testing.T, n *kernel.Network, file string) (text string) {
-	t.Helper()
-	n.Do(func() {
-		b, err := os.ReadFile("/proc/thread-self/net/" + file)
-		if !errors.Is(err, fs.ErrNotExist) {
-			require.NoError(t, err)
-		}
-		text = string(b)
-	})
-	return text
-}
-
 // sent and received are what the kernel counted of both versions of IP.
-func sent(t *testing.T, n *kernel.Network) int {
-	t.Helper()
-	c := counters(t, n)
+func sent(n *kernel.Network) int {
+	c := n.Counters()
 	return c["UdpOutDatagrams"] + c["Udp6OutDatagrams"]
 }
 
-func received(t *testing.T, n *kernel.Network) int {
-	t.Helper()
-	c := counters(t, n)
+func received(n *kernel.Network) int {
+	c := n.Counters()
 	return c["UdpInDatagrams"] + c["Udp6InDatagrams"]
 }
 
@@ -192,7 +126,7 @@ var directed = []string{"server.port", "network.type", "network.io.direction"}
 
 // Both ends of what is asked and answered, in each family, against what the processes sent and the kernel counted.
 func TestKernelUDP(t *testing.T) {
-	here, there := pair(t)
+	here, there := kernel.Pair(t, "cable", "cable")
 	run := start(t, here, byNamespace)
 	for _, tt := range []struct {
 		server, client int
@@ -221,16 +155,16 @@ func TestKernelUDP(t *testing.T) {
 	assert.Equal(t, map[string]int{
 		"1004 ipv4 transmit": asked, "1004 ipv4 receive": answered, "1006 ipv6 transmit": asked, "1006 ipv6 receive": answered,
 		"1046 ipv4 transmit": asked, "1046 ipv4 receive": answered,
-	}, values(of(io, here), directed...))
+	}, kernel.Values(kernel.Of(io, here), directed...))
 	// Whoever takes both versions and is not connected has none.
 	assert.Equal(t, map[string]int{
 		"1004 ipv4 transmit": answered, "1004 ipv4 receive": asked, "1006 ipv6 transmit": answered, "1006 ipv6 receive": asked,
 		"1046 - transmit": answered, "1046 - receive": asked,
-	}, values(of(io, there), directed...))
-	assert.Equal(t, map[string]int{"transmit": 300, "receive": 300}, values(of(datagrams, here), "network.io.direction"))
-	assert.Equal(t, map[string]int{"transmit": 300, "receive": 300}, values(of(datagrams, there), "network.io.direction"))
+	}, kernel.Values(kernel.Of(io, there), directed...))
+	assert.Equal(t, map[string]int{"transmit": 300, "receive": 300}, kernel.Values(kernel.Of(datagrams, here), "network.io.direction"))
+	assert.Equal(t, map[string]int{"transmit": 300, "receive": 300}, kernel.Values(kernel.Of(datagrams, there), "network.io.direction"))
 	for _, n := range []*kernel.Network{here, there} {
-		assert.Equal(t, 300, sent(t, n))
-		assert.Equal(t, 300, received(t, n))
+		assert.Equal(t, 300, sent(n))
+		assert.Equal(t, 300, received(n))
 	}
 }

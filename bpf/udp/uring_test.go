@@ -11,6 +11,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/kernel"
 )
 
 // As in include/uapi/linux/io_uring.h.
@@ -72,14 +74,14 @@ func uring(t *testing.T, opcode uint8, fd int, buffers ...[]byte) (results []int
 
 // io_uring has calls of its own.
 func TestKernelUDPUring(t *testing.T) {
-	here, there := pair(t)
+	here, there := kernel.Pair(t, "cable", "cable")
 	run := start(t, here, byNamespace)
 	s, c := server(t, there, unix.AF_INET, "10.1.0.2:1000"), client(t, here, unix.AF_INET, "10.1.0.2:1000")
 	assert.Equal(t, []int{10, 20, 30}, uring(t, uringSend, c, make([]byte, 10), make([]byte, 20), make([]byte, 30)))
 	assert.Equal(t, []int{10, 20, 30}, uring(t, uringReceive, s, make([]byte, 100), make([]byte, 100), make([]byte, 100)))
 	run.Stop()
-	assert.Equal(t, map[string]int{"transmit": 60}, values(of(run.Last("ebpf.udp.io"), here), "network.io.direction"))
-	assert.Equal(t, map[string]int{"receive": 60}, values(of(run.Last("ebpf.udp.io"), there), "network.io.direction"))
-	assert.Equal(t, map[string]int{"transmit": 3}, values(of(run.Last("ebpf.udp.datagrams"), here), "network.io.direction"))
-	assert.Equal(t, map[string]int{"receive": 3}, values(of(run.Last("ebpf.udp.datagrams"), there), "network.io.direction"))
+	assert.Equal(t, map[string]int{"transmit": 60}, kernel.Values(kernel.Of(run.Last("ebpf.udp.io"), here), "network.io.direction"))
+	assert.Equal(t, map[string]int{"receive": 60}, kernel.Values(kernel.Of(run.Last("ebpf.udp.io"), there), "network.io.direction"))
+	assert.Equal(t, map[string]int{"transmit": 3}, kernel.Values(kernel.Of(run.Last("ebpf.udp.datagrams"), here), "network.io.direction"))
+	assert.Equal(t, map[string]int{"receive": 3}, kernel.Values(kernel.Of(run.Last("ebpf.udp.datagrams"), there), "network.io.direction"))
 }

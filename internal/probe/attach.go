@@ -187,7 +187,15 @@ func (p *Probe) runIterator(ctx context.Context, iter iterator) error {
 		}
 	}
 	visited := p.networks.visited
-	err := p.networks.each(func() error { return runIterator(ctx, iter.Iter, p.buffer) })
+	err := p.networks.each(func(inode uint64) error {
+		if err := runIterator(ctx, iter.Iter, p.buffer); err != nil {
+			return err
+		}
+		if m := p.maps[knownNamespacesMap]; m != nil && !visited {
+			_ = m.Put(uint32(inode), uint32(1)) // one for which there is no room is not known
+		}
+		return nil
+	})
 	if !visited && p.networks.refused != nil {
 		p.env.Logger.Warn("sockets that are there already are not known in all network namespaces: needs CAP_SYS_ADMIN and CAP_SYS_PTRACE",
 			zap.String("probe", p.Spec.Name), zap.Error(p.networks.refused))

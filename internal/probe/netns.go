@@ -55,9 +55,9 @@ func (n *networkNamespaces) close() error {
 	return n.own.Close()
 }
 
-// each calls fn on threads in one namespace after the other, the own one first. Others that can not be entered, for want of a right or
-// because they have ended, are left out.
-func (n *networkNamespaces) each(fn func() error) error {
+// each calls fn on threads in one namespace after the other, the own one first, with its number. Others that can not be entered, for want
+// of a right or because they have ended, are left out.
+func (n *networkNamespaces) each(fn func(inode uint64) error) error {
 	if err := within(n.own, n.inode, fn); err != nil {
 		return err
 	}
@@ -117,12 +117,12 @@ func inodeOf(f *os.File) (uint64, error) {
 }
 
 // within calls fn on a thread that is in a namespace.
-func within(namespace *os.File, inode uint64, fn func() error) error {
+func within(namespace *os.File, inode uint64, fn func(inode uint64) error) error {
 	runtime.LockOSThread()
 	var stat unix.Stat_t
 	if err := unix.Stat("/proc/thread-self/ns/net", &stat); err == nil && stat.Ino == inode {
 		defer runtime.UnlockOSThread()
-		return fn()
+		return fn(inode)
 	}
 	runtime.UnlockOSThread()
 	result := make(chan error, 1)
@@ -133,7 +133,7 @@ func within(namespace *os.File, inode uint64, fn func() error) error {
 			result <- fmt.Errorf("enter a network namespace: %w", err)
 			return
 		}
-		result <- fn()
+		result <- fn(inode)
 	}()
 	return <-result
 }

@@ -57,7 +57,7 @@ func TestKernelNetworkNamespacesRefused(t *testing.T) {
 			}
 			n, err := openNetworkNamespaces(root)
 			if assert.NoError(t, err) {
-				assert.NoError(t, n.each(func() error { visits++; return nil }))
+				assert.NoError(t, n.each(func(uint64) error { visits++; return nil }))
 			}
 			done <- n
 		}()
@@ -110,7 +110,7 @@ func TestKernelNetworkNamespaces(t *testing.T) {
 	before := here()
 	visit := func() (seen map[string]int, first string) {
 		seen = map[string]int{}
-		require.NoError(t, n.each(func() error {
+		require.NoError(t, n.each(func(uint64) error {
 			if len(seen) == 0 {
 				first = here()
 			}

@@ -31,6 +31,7 @@ const (
 	eventStatsMap            = "event_stats"
 	eventFiltersMap          = "event_filters"
 	endingMap                = "ending"
+	knownNamespacesMap       = "known_namespaces"
 
 	eventConfigSize    = 24 // struct event_config
 	eventStatsSize     = 40 // struct event_stats

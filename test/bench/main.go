@@ -34,6 +34,7 @@ var areas = []area{
 	{"exec", execPath},
 	{"flow", flows},
 	{"tcp", connections},
+	{"udp", datagrams},
 	{"idle", idle},
 }
 

@@ -12,9 +12,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -29,18 +29,24 @@ const (
 // connections holds a server with one connection for each request against itself without the probe, and measures what the programs cost
 // meanwhile and what a collection costs with many connections.
 func connections(ctx context.Context, r *run) error {
+	return onOwnLoopback(func() error {
+		if err := r.requests(ctx); err != nil {
+			return err
+		}
+		return r.visits(ctx)
+	})
+}
+
+// onOwnLoopback calls fn on a thread whose network namespace has nobody else in it.
+func onOwnLoopback(fn func() error) error {
 	done := make(chan error)
 	go func() {
-		runtime.LockOSThread() // for good: the thread is in a network namespace of its own, and ends with the goroutine
-		done <- func() error {
-			if err := ownLoopback(); err != nil {
-				return err
-			}
-			if err := r.requests(ctx); err != nil {
-				return err
-			}
-			return r.visits(ctx)
-		}()
+		runtime.LockOSThread() // for good: the thread ends with the goroutine
+		if err := ownLoopback(); err != nil {
+			done <- err
+			return
+		}
+		done <- fn()
 	}()
 	return <-done
 }
@@ -100,29 +106,60 @@ server { listen %[2]s backlog=4096; location / { return 200 "ok"; } } }`, dir, t
 	return nil, errors.New("nginx does not serve")
 }
 
-var requestRate = regexp.MustCompile(`Requests/sec:\s+([\d.]+)`)
-
-// wrk is how many requests a second are served, each on a connection of its own.
-func wrk(ctx context.Context, seconds int) (float64, error) {
+// wrk asks for a page as fast as it can, each time on a connection of its own, until it is stopped.
+func wrk(ctx context.Context) (stop func(), err error) {
 	path, err := exec.LookPath("wrk")
 	if err != nil {
-		return 0, fmt.Errorf("wrk: %w", errNoPeer)
+		return nil, fmt.Errorf("wrk: %w", errNoPeer)
 	}
-	out, err := exec.CommandContext(ctx, path, "-t1", "-c32", "-d"+strconv.Itoa(seconds), "-H", "Connection: close", "http://"+tcpServer+"/").Output()
+	command := exec.CommandContext(ctx, path, "-t1", "-c32", "-d1h", "-H", "Connection: close", "http://"+tcpServer+"/")
+	if err := command.Start(); err != nil {
+		return nil, fmt.Errorf("wrk: %w", err)
+	}
+	return func() {
+		_ = command.Process.Kill()
+		_ = command.Wait()
+	}, nil
+}
+
+// accepted is how many connections were accepted in the calling thread's network namespace.
+func accepted() (int, error) {
+	b, err := os.ReadFile("/proc/thread-self/net/snmp")
 	if err != nil {
-		return 0, fmt.Errorf("wrk: %w", err)
+		return 0, err
 	}
-	m := requestRate.FindSubmatch(out)
-	if m == nil {
-		return 0, fmt.Errorf("wrk: %s", out)
+	// Names, then numbers; PassiveOpens is the sixth (net/ipv4/proc.c).
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) > 6 && f[0] == "Tcp:" && f[6] != "PassiveOpens" {
+			return strconv.Atoi(f[6])
+		}
 	}
-	return strconv.ParseFloat(string(m[1]), 64)
+	return 0, errors.New("/proc/net/snmp has no PassiveOpens")
+}
+
+// perConnection is how long it took until a connection was accepted, on average over a while, in us.
+func perConnection(ctx context.Context, d time.Duration) (float64, error) {
+	start := time.Now()
+	before, err := accepted()
+	if err != nil {
+		return 0, err
+	}
+	pause(ctx, d)
+	after, err := accepted()
+	if err != nil {
+		return 0, err
+	}
+	if after == before {
+		return 0, errors.New("wrk asks for nothing")
+	}
+	return float64(time.Since(start).Microseconds()) / float64(after-before), ctx.Err()
 }
 
 func (r *run) requests(ctx context.Context) error {
-	rounds, seconds := 10, 4
+	// The machine is never quiet for long: many short rounds tell more than a few long ones.
+	rounds, slice := 60, 500*time.Millisecond
 	if r.quick {
-		rounds, seconds = 3, 2
+		rounds = 5
 	}
 	stop, err := nginx(ctx)
 	if errors.Is(err, errNoPeer) {
@@ -133,40 +170,26 @@ func (r *run) requests(ctx context.Context) error {
 		return err
 	}
 	defer stop()
-	if _, err := wrk(ctx, 1); err != nil {
+	end, err := wrk(ctx)
+	if errors.Is(err, errNoPeer) {
+		r.notes = append(r.notes, err.Error())
+		return nil
+	}
+	if err != nil {
 		return err
 	}
-	with := func() (rate float64, err error) {
-		rec, err := receive(ctx, tcpProbe)
-		if err != nil {
-			return 0, err
-		}
-		defer func() { err = errors.Join(err, rec.close()) }()
-		return wrk(ctx, seconds)
+	defer end()
+	load := func() (float64, error) { return perConnection(ctx, slice) }
+	if _, err := load(); err != nil {
+		return err
 	}
-	without := func() (float64, error) { return wrk(ctx, seconds) }
-	var ours, theirs, ratios []float64
-	for i := range rounds {
-		first, second := with, without
-		if i%2 == 1 {
-			first, second = without, with
-		}
-		a, err := first()
-		if err != nil {
-			return err
-		}
-		b, err := second()
-		if err != nil {
-			return err
-		}
-		if i%2 == 1 {
-			a, b = b, a
-		}
-		ours, theirs, ratios = append(ours, 1e6/a), append(theirs, 1e6/b), append(ratios, b/a)
+	ours, theirs, ratio, err := besideNothing(ctx, rounds, tcpProbe, load)
+	if err != nil {
+		return err
 	}
 	r.add(figure{
-		area: "tcp", what: "nginx and wrk, one connection per request", ours: median(ours), unit: "us/request",
-		beside: "without the probe", theirs: median(theirs), ratio: median(ratios), bar: 1.03,
+		area: "tcp", what: "nginx and wrk, one connection per request", ours: ours, unit: "us/request",
+		beside: "without the probe", theirs: theirs, ratio: ratio, bar: 1.03,
 	})
 
 	on, err := statistics()
@@ -174,7 +197,8 @@ func (r *run) requests(ctx context.Context) error {
 		return err
 	}
 	defer on.Close()
-	cost, rate, err := r.programCosts(ctx, func() (float64, error) { return wrk(ctx, seconds) })
+	const while = 4 * time.Second
+	cost, took, err := programCosts(ctx, tcpProbe, func() (float64, error) { return perConnection(ctx, while) })
 	if err != nil {
 		return err
 	}
@@ -182,16 +206,50 @@ func (r *run) requests(ctx context.Context) error {
 	for _, name := range []string{"set_state", "destroy", "reset_received", "drop_receiver"} {
 		if c := cost[name]; c.runs > 0 {
 			r.add(figure{area: "tcp", what: "a run of " + name, ours: c.perRun(), unit: "ns"})
-			perRequest += float64(c.time.Nanoseconds()) / (rate * float64(seconds))
+			perRequest += float64(c.time) * took / float64(while.Microseconds())
 		}
 	}
 	r.add(figure{area: "tcp", what: "all programs, for a request's two ends, with statistics", ours: perRequest, unit: "ns"})
 	return nil
 }
 
+// besideNothing measures a load with a receiver and without one, in turns: the medians of both, and of their ratio.
+func besideNothing(ctx context.Context, rounds int, config string, load func() (float64, error)) (ours, theirs, ratio float64, err error) {
+	with := func() (figure float64, err error) {
+		rec, err := receive(ctx, config)
+		if err != nil {
+			return 0, err
+		}
+		defer func() { err = errors.Join(err, rec.close()) }()
+		// What its start has left behind is not what is measured.
+		runtime.GC()
+		return load()
+	}
+	var all, bare, ratios []float64
+	for i := range rounds {
+		first, second := with, load
+		if i%2 == 1 {
+			first, second = load, with
+		}
+		a, err := first()
+		if err != nil {
+			return 0, 0, 0, err
+		}
+		b, err := second()
+		if err != nil {
+			return 0, 0, 0, err
+		}
+		if i%2 == 1 {
+			a, b = b, a
+		}
+		all, bare, ratios = append(all, a), append(bare, b), append(ratios, a/b)
+	}
+	return median(all), median(bare), median(ratios), nil
+}
+
 // programCosts are those of a receiver's programs during a load.
-func (r *run) programCosts(ctx context.Context, load func() (float64, error)) (c costs, result float64, err error) {
-	rec, err := receive(ctx, tcpProbe)
+func programCosts(ctx context.Context, config string, load func() (float64, error)) (c costs, result float64, err error) {
+	rec, err := receive(ctx, config)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -254,7 +312,7 @@ func (r *run) visits(ctx context.Context) error {
 	}
 	defer on.Close()
 	const ticks = 8
-	c, _, err := r.programCosts(ctx, func() (float64, error) {
+	c, _, err := programCosts(ctx, tcpProbe, func() (float64, error) {
 		pause(ctx, ticks*time.Second)
 		return 0, nil
 	})

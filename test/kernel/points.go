@@ -90,6 +90,22 @@ func With(points []Point, key string, value any) []Point {
 	return found
 }
 
+// Of are the points of a host.
+func Of(points []Point, n *Network) []Point {
+	return With(points, "ebpf.network.namespace", n.Inode())
+}
+
+// Values are the points' values, and of histograms the counts, by their attributes in an order. Those that are 0 are left out.
+func Values(points []Point, attributes ...string) map[string]int {
+	m := map[string]int{}
+	for _, p := range points {
+		if n := int(p.Value) + int(p.Count); n != 0 {
+			m[p.Series(attributes...)] += n
+		}
+	}
+	return m
+}
+
 // Last is the newest payload that has data points of a metric.
 func (r *Run) Last(name string) []Point {
 	all := r.Metrics.AllMetrics()

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package tcp_test
+
+import (
+	"net"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/kernel"
+)
+
+// More connections than there is room for: each of them counts once all the same, as do its bytes.
+func TestKernelTCPFullTable(t *testing.T) {
+	here, there := pair(t)
+	run := here.Start(byNamespace + "    max_sockets: 1000\n")
+	s := serve(t, there, "tcp4", "10.1.0.2:8080")
+	const n, size = 800, 100
+	var open []*net.TCPConn
+	for range n {
+		c := dial(t, here, "tcp4", "10.1.0.2:8080")
+		exchange(t, c, size)
+		open = append(open, c)
+	}
+	living := func(host *kernel.Network) int {
+		return kernel.Values(kernel.Of(run.Last("system.network.connection.count"), host), "network.connection.state")["established"]
+	}
+	require.Eventually(t, func() bool { return living(here)+living(there) > 800 }, wait, tick)
+	for _, c := range open {
+		require.NoError(t, c.Close())
+	}
+	s.end()
+	closed(t, here, there)
+	run.Stop()
+
+	connections, bytes := run.Last("ebpf.tcp.connections"), run.Last("ebpf.tcp.io")
+	assert.Equal(t, map[string]int{"connect 8080 -": n}, kernel.Values(kernel.Of(connections, here), "ebpf.tcp.role", "server.port", "error.type"))
+	assert.Equal(t, map[string]int{"accept 8080 -": n}, kernel.Values(kernel.Of(connections, there), "ebpf.tcp.role", "server.port", "error.type"))
+	for _, host := range []*kernel.Network{here, there} {
+		assert.Equal(t, map[string]int{"transmit": n * size, "receive": n * size}, kernel.Values(kernel.Of(bytes, host), "network.io.direction"))
+		durations := total(kernel.Of(run.Last("ebpf.tcp.connection.duration"), host))
+		assert.Positive(t, durations)
+		assert.Less(t, durations, n)
+	}
+}
