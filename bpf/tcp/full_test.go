@@ -6,6 +6,7 @@ package tcp_test
 
 import (
 	"net"
+	"os/exec"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -17,6 +18,10 @@ import (
 // More connections than there is room for: each of them counts once all the same, as do its bytes.
 func TestKernelTCPFullTable(t *testing.T) {
 	here, there := pair(t)
+	// What is new is told from what is old in namespaces that have a process.
+	resident := exec.Command("sleep", "1h")
+	there.Do(func() { require.NoError(t, resident.Start()) })
+	t.Cleanup(func() { _ = resident.Process.Kill(); _ = resident.Wait() })
 	run := here.Start(byNamespace + "    max_sockets: 1000\n")
 	s := serve(t, there, "tcp4", "10.1.0.2:8080")
 	const n, size = 800, 100
