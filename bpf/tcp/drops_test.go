@@ -5,6 +5,8 @@
 package tcp_test
 
 import (
+	"maps"
+	"strings"
 	"testing"
 	"time"
 
@@ -49,5 +51,10 @@ probes:
 	if !hasReasons(t) {
 		want = "- tcp_v4_rcv tcp ipv4"
 	}
-	assert.Equal(t, map[string]int{want: 7}, kernel.Values(drops, "ebpf.network.drop.reason", "ebpf.network.drop.symbol", "network.transport", "network.type"))
+	have := kernel.Values(drops, "ebpf.network.drop.reason", "ebpf.network.drop.symbol", "network.transport", "network.type")
+	if here.Counters()["TcpRetransSegs"] > 0 {
+		// A slow machine sends again what has come.
+		maps.DeleteFunc(have, func(series string, _ int) bool { return strings.Contains(series, "tcp_data_queue") })
+	}
+	assert.Equal(t, map[string]int{want: 7}, have)
 }
