@@ -12,6 +12,8 @@ import (
 	"regexp"
 	"slices"
 	"sync"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/vm/outcome"
 )
 
 // matrix is all runs.
@@ -107,7 +109,14 @@ func (m *matrix) guest(ctx context.Context, p pin, files guestFiles, e environme
 	}
 	tell := newProgress(m.log, title, m.verbose)
 	todo := plan(e, packagesOn(p.String(), m.packages), m.options.run)
-	r = runGuest(ctx, p, files, m.work, todo, e.parameters+" "+m.parameters, m.processors, tell)
+	attempt := func(todo outcome.Plan) *result {
+		return runGuest(ctx, p, files, m.work, todo, e.parameters+" "+m.parameters, m.processors, tell)
+	}
+	r = attempt(todo)
+	if failed, ok := again(r, todo); ok && ctx.Err() == nil {
+		tell.print("runs again what failed")
+		r.amend(attempt(failed))
+	}
 	tell.print("ended")
 	return r, ctx.Err()
 }

@@ -156,6 +156,7 @@ func testTable(results []*result, n *notes) *table {
 	for _, r := range results {
 		counts := make(map[string]map[string]int)
 		skips := make(map[string][]*skip)
+		repeated := make(map[string][]string)
 		var packages []string
 		for _, test := range r.Tests {
 			if counts[test.Package] == nil {
@@ -163,12 +164,18 @@ func testTable(results []*result, n *notes) *table {
 				packages = append(packages, test.Package)
 			}
 			counts[test.Package][test.Result]++
+			if test.Again {
+				repeated[test.Package] = append(repeated[test.Package], test.Name)
+			}
 			if test.Result == outcome.Skipped {
 				skips[test.Package] = addSkip(skips[test.Package], test)
 			}
 		}
 		for _, pkg := range packages {
 			cell := fmt.Sprint(counts[pkg][outcome.Passed])
+			if names := repeated[pkg]; len(names) > 0 {
+				cell += " " + n.mark("failed once, and passed when it was run again: "+strings.Join(names, ", "))
+			}
 			if failed := counts[pkg][outcome.Failed]; failed > 0 {
 				cell += fmt.Sprintf(", %d failed", failed)
 			}

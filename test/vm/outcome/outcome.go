@@ -105,6 +105,8 @@ type Test struct {
 	Seconds float64
 	// Output of a test that did not pass.
 	Output string `json:",omitempty"`
+	// Again tells that it failed, with that output, and passed when it was run again.
+	Again bool `json:",omitempty"`
 }
 
 // Done is the last line.
