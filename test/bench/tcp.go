@@ -197,8 +197,36 @@ func (r *run) requests(ctx context.Context) error {
 		return err
 	}
 	defer on.Close()
+	return r.costsOfRequest(ctx)
+}
+
+// costsOfRequest measures the programs, and beside them, at the same load, those of a tool that tells of each connection's end.
+func (r *run) costsOfRequest(ctx context.Context) error {
 	const while = 4 * time.Second
-	cost, took, err := programCosts(ctx, tcpProbe, func() (float64, error) { return perConnection(ctx, while) })
+	load := func() (float64, error) { return perConnection(ctx, while) }
+	var theirs costs
+	tool, err := startPeer(ctx, 1, "tcplife")
+	switch {
+	case errors.Is(err, errNoPeer):
+		r.note("tcplife is not installed (Debian: libbpf-tools): nothing to hold the programs of connections against")
+	case err != nil:
+		return err
+	default:
+		defer func() { _ = tool.stop() }()
+		load = func() (took float64, err error) {
+			before, err := costsOf(tool.programs)
+			if err != nil {
+				return 0, err
+			}
+			if took, err = perConnection(ctx, while); err != nil {
+				return 0, err
+			}
+			after, err := costsOf(tool.programs)
+			theirs = after.minus(before)
+			return took, err
+		}
+	}
+	cost, took, err := programCosts(ctx, tcpProbe, load)
 	if err != nil {
 		return err
 	}
@@ -209,7 +237,11 @@ func (r *run) requests(ctx context.Context) error {
 			perRequest += float64(c.time) * took / float64(while.Microseconds())
 		}
 	}
-	r.add(figure{area: "tcp", what: "all programs, for a request's two ends, with statistics", ours: perRequest, unit: "ns"})
+	all := figure{area: "tcp", what: "all programs, for a request's two ends, with statistics", ours: perRequest, unit: "ns"}
+	if len(theirs) > 0 {
+		all.beside, all.theirs = "tcplife", theirs.total()*took/float64(while.Microseconds())
+	}
+	r.add(all)
 	return nil
 }
 
