@@ -40,13 +40,18 @@ func TestKernelTCPFullTable(t *testing.T) {
 	}
 	s.end()
 	closed(t, here, there)
+	missed := kernel.Skipped(t)
 	run.Stop()
 
-	connections, bytes := run.Last("ebpf.tcp.connections"), run.Last("ebpf.tcp.io")
-	assert.Equal(t, map[string]int{"connect 8080 -": n}, kernel.Values(kernel.Of(connections, here), "ebpf.tcp.role", "server.port", "error.type"))
-	assert.Equal(t, map[string]int{"accept 8080 -": n}, kernel.Values(kernel.Of(connections, there), "ebpf.tcp.role", "server.port", "error.type"))
-	for _, host := range []*kernel.Network{here, there} {
-		assert.Equal(t, map[string]int{"transmit": n * size, "receive": n * size}, kernel.Values(kernel.Of(bytes, host), "network.io.direction"))
+	// The kernel says how many runs it skipped, which no row makes up for here.
+	for role, host := range map[string]*kernel.Network{"connect": here, "accept": there} {
+		opened := kernel.Values(kernel.Of(run.Last("ebpf.tcp.connections"), host), "ebpf.tcp.role", "server.port", "error.type")
+		have := opened[role+" 8080 -"]
+		assert.LessOrEqual(t, have, n)
+		assert.GreaterOrEqual(t, have, n-missed)
+		assert.Len(t, opened, 1, "%v", opened)
+		bytes := kernel.Values(kernel.Of(run.Last("ebpf.tcp.io"), host), "network.io.direction")
+		assert.Equal(t, map[string]int{"transmit": have * size, "receive": have * size}, bytes)
 		durations := total(kernel.Of(run.Last("ebpf.tcp.connection.duration"), host))
 		assert.Positive(t, durations)
 		assert.Less(t, durations, n)
