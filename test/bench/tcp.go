@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	tcpProbe  = `{ collection_interval: 1s, probes: { tcp: } }`
+	tcpProbe  = `{ probes: { tcp: } }`
 	tcpServer = "127.0.0.1:8080"
 )
 
@@ -253,8 +253,9 @@ func besideNothing(ctx context.Context, rounds int, config string, load func() (
 			return 0, err
 		}
 		defer func() { err = errors.Join(err, rec.close()) }()
-		// What its start has left behind is not what is measured.
+		// What its start has left behind is not what is measured, nor its first collection.
 		runtime.GC()
+		pause(ctx, 200*time.Millisecond)
 		return load()
 	}
 	var all, bare, ratios []float64
@@ -344,7 +345,7 @@ func (r *run) visits(ctx context.Context) error {
 	}
 	defer on.Close()
 	const ticks = 8
-	c, _, err := programCosts(ctx, tcpProbe, func() (float64, error) {
+	c, _, err := programCosts(ctx, `{ collection_interval: 1s, probes: { tcp: } }`, func() (float64, error) {
 		pause(ctx, ticks*time.Second)
 		return 0, nil
 	})

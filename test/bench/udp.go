@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const udpProbe = `{ collection_interval: 1s, probes: { udp: } }`
+const udpProbe = `{ probes: { udp: } }`
 
 // datagrams holds sends and receives of the least that can be sent, on loopback, against the same without the probe.
 func datagrams(ctx context.Context, r *run) error {
