@@ -60,6 +60,20 @@ func (l *ledger) counters() map[Key]counters {
 	return all
 }
 
+// dropped is what the kernel says of packets that an interface lost: those that it had counted as received, too, when the queue behind it was full
+// (net/core/gro_cells.c, drivers/net/veth.c).
+func (l *ledger) dropped(k Key) string {
+	for _, s := range l.spaces {
+		if s.inode != k.Namespace {
+			continue
+		}
+		if link, err := s.LinkByIndex(k.Index); err == nil && link.Attrs().Statistics != nil {
+			return fmt.Sprintf("dropped  {received:%d sent:%d}", link.Attrs().Statistics.RxDropped, link.Attrs().Statistics.TxDropped)
+		}
+	}
+	return ""
+}
+
 // balance compares when nothing moves any more, and returns what moved by the interfaces' names. Some may count otherwise than
 // is known from their own side. A packet may be on its way from a counter to the program, or back, so that both are
 // read again while they differ.
@@ -84,8 +98,8 @@ func (l *ledger) balance(otherwise map[string]func(*Counting)) map[string]counte
 			c := l.counter(a.Key())
 			if counted := c.as(t, how); counted != grown {
 				received, sent := c.read(t)
-				differences = append(differences, fmt.Sprintf("%s (%s) in %d, %+v:\ngrown    %+v\ncounted  %+v\nreceived %+v\nsent     %+v",
-					a.Name, a.Kind, a.Namespace, how, grown, counted, received, sent))
+				differences = append(differences, fmt.Sprintf("%s (%s) in %d, %+v:\ngrown    %+v\ncounted  %+v\nreceived %+v\nsent     %+v\n%s",
+					a.Name, a.Kind, a.Namespace, how, grown, counted, received, sent, l.dropped(a.Key())))
 			}
 			moved[a.Name] = grown
 		}
