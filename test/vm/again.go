@@ -4,7 +4,6 @@ package main
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/ebpfreceiver/ebpfreceiver/test/vm/outcome"
 )
@@ -12,35 +11,38 @@ import (
 // mostAgain is of how many failed tests it is asked whether they fail twice.
 const mostAgain = 3
 
-// again is a plan of the tests of another that failed; false where there is nothing to ask: none did, too many, or the machine itself. Machines
-// that are emulated stand still for seconds now and then, which no test of a kernel's timers can know of. So what passes at the second attempt is told in
-// the tables, and is no failure.
+// again is a plan of the packages of another of which tests failed; false where there is nothing to ask: none did, too many, or the machine itself. Machines
+// that are emulated stand still for seconds now and then, which no test of a kernel's timers can know of. So what passes at the second attempt, in
+// the same company, is told in the tables, and is no failure.
 func again(r *result, done outcome.Plan) (outcome.Plan, bool) {
 	p := outcome.Plan{Environment: done.Environment}
 	if len(r.Errs) > 0 || len(r.failures()) > mostAgain {
 		return p, false
 	}
 	for _, s := range done.Suites {
-		var names []string
+		failed := false
 		for _, t := range r.Tests {
-			switch {
-			case t.Package != s.Package || t.Result != outcome.Failed:
-			case t.Name == "":
-				return p, false // the suite broke off
-			default:
-				names = append(names, t.Name)
+			if t.Package != s.Package || t.Result != outcome.Failed {
+				continue
 			}
+			if t.Name == "" {
+				return p, false // the suite broke off
+			}
+			failed = true
 		}
-		if len(names) > 0 {
-			s.Run = "^(" + strings.Join(names, "|") + ")$"
+		if failed {
 			p.Suites = append(p.Suites, s)
 		}
 	}
 	return p, len(p.Suites) > 0
 }
 
-// amend notes what passed at the second attempt.
+// amend notes what passed at the second attempt, if nothing else failed there.
 func (r *result) amend(second *result) {
+	if len(second.Errs) > 0 {
+		r.Errs = append(r.Errs, second.Errs...)
+		return
+	}
 	for i := range r.Tests {
 		t := &r.Tests[i]
 		passed := func(s outcome.Test) bool {

@@ -57,15 +57,36 @@ func worse(before, after string, results []*result, allPackages bool) []string {
 			continue
 		}
 		has, there := now[place]
-		if had != "" && (!there || isWorse(place[0], had, has)) {
+		if had != "" && !isMetric(place) && (!there || isWorse(place[0], had, has)) {
 			if has == "" {
 				has = "nothing"
 			}
 			list = append(list, fmt.Sprintf("%s, %s, %s: it was %q and is %q", place[0], place[1], place[2], had, has))
 		}
 	}
+	// A metric has a row where a kernel can not give it only.
+	for place, has := range now {
+		if isMetric(place) && rank(has) == rankNo && old[place] == "" && ran(results, place, allPackages) && inColumn(old, place) {
+			list = append(list, fmt.Sprintf("%s, %s, %s: it was there and is %q", place[0], place[1], place[2], has))
+		}
+	}
 	slices.Sort(list)
 	return list
+}
+
+// isMetric tells whether a row of a probe's table is that of a metric or event, and not of a program, which has its hook beside it.
+func isMetric(place [3]string) bool {
+	return strings.HasPrefix(place[0], probeTitle) && !strings.Contains(place[1], "` `")
+}
+
+// inColumn tells whether a document has anything of a section for a kernel.
+func inColumn(c cells, place [3]string) bool {
+	for other, cell := range c {
+		if cell != "" && other[0] == place[0] && other[2] == place[2] {
+			return true
+		}
+	}
+	return false
 }
 
 // ran tells whether a cell is of something that was run.

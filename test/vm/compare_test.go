@@ -25,6 +25,10 @@ func test(name, result string) outcome.Test {
 }
 
 func TestWorse(t *testing.T) {
+	withoutMetric := func(r *result) *result {
+		r.Missing = append(r.Missing, outcome.Missing{Probe: r.Programs[0].Probe, Name: "ebpf.a", Why: "this kernel has no map", Unsupported: true})
+		return r
+	}
 	passed, skipped := test("TestKernelA", outcome.Passed), test("TestKernelB", outcome.Skipped)
 	for _, tt := range []struct {
 		name          string
@@ -44,6 +48,9 @@ func TestWorse(t *testing.T) {
 		{"one less is skipped", resultOf(1, "", passed, skipped, skipped), resultOf(1, "", passed, skipped), ""},
 		{"one that was skipped passes", resultOf(1, "", passed, skipped), resultOf(1, "", passed, passed), ""},
 		{"one fails", resultOf(1, "", passed), resultOf(1, "", passed, test("TestKernelB", outcome.Failed)), "1 failed"},
+		{"a metric is not there any more", resultOf(100, ""), withoutMetric(resultOf(100, "")), "`ebpf.a`"},
+		{"a metric is there now", withoutMetric(resultOf(100, "")), resultOf(100, ""), ""},
+		{"a metric never was there", withoutMetric(resultOf(100, "")), withoutMetric(resultOf(100, "")), ""},
 		{"another kernel was run", resultOf(100, ""), &result{Column: "5.10 amd64"}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

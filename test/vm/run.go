@@ -70,8 +70,12 @@ func (r *result) failures() []string {
 			all = append(all, fmt.Sprintf("%s %s\n%s", t.Package, t.Name, t.Output))
 		}
 	}
-	if r.Environment != "" {
-		return all // what is missing there is what its tests look at
+	if r.Environment != "" { // what is missing there is what its tests look at
+		passed := func(t outcome.Test) bool { return t.Result == outcome.Passed }
+		if r.Environment != privileges && len(all) == 0 && !slices.ContainsFunc(r.Tests, passed) {
+			all = append(all, "no test ran")
+		}
+		return all
 	}
 	for _, p := range r.Programs {
 		if p.Why != "" && !p.Unsupported {

@@ -97,6 +97,9 @@ const (
 	cellNo    = "no"
 )
 
+// probeTitle begins those of the tables below.
+const probeTitle = "Probe "
+
 // programTables are one table for each probe.
 func programTables(results []*result, n *notes) []*table {
 	columns := columnsOf(results)
@@ -106,7 +109,7 @@ func programTables(results []*result, n *notes) []*table {
 		for _, p := range r.Programs {
 			t := tables[p.Probe]
 			if t == nil {
-				t = newTable("Probe "+p.Probe, "", columns)
+				t = newTable(probeTitle+p.Probe, "", columns)
 				tables[p.Probe] = t
 				order = append(order, p.Probe)
 			}
@@ -224,7 +227,8 @@ const environmentTitle = "Reduced environments"
 
 // environmentTable has the reduced environments.
 func environmentTable(results []*result) *table {
-	t := newTable(environmentTitle, "What the receiver has to do there is what the tests of `"+environmentPackage+"` say.", columnsOf(results))
+	t := newTable(environmentTitle, "The tests of `"+environmentPackage+"` pass: without BTF, in a user namespace, and with lockdown=confidentiality, no probe can work, and each says why in one "+
+		"sentence; in the others all do, but for what needs the part that is missing.", columnsOf(results))
 	for _, r := range results {
 		passed, failed := 0, len(r.Errs)
 		for _, test := range r.Tests {
@@ -283,6 +287,6 @@ What each kernel takes of each probe when everything is enabled. ` + "`make test
 all programs through the receiver's own loader, runs every test that attaches programs, and writes this page; it fails when something got worse.
 
 - ✓: loaded and attached, with the number of instructions that the verifier looked at, where the kernel tells it (5.16 and newer).
-- –: not needed, because an alternative of it was taken.
+- –: not needed: an alternative of it was taken, or there is no metric or event left that it is for.
 - no: the kernel can not do it, for the reason in the note.
 `

@@ -66,8 +66,8 @@ func runSuite(suite outcome.Suite, environment string, s setting, tell func(outc
 	err = cmd.Wait()
 	var exit *exec.ExitError
 	switch {
-	case errors.As(err, &exit) && !p.failed:
-		// It broke off: a panic, or the timeout.
+	case errors.As(err, &exit) && (!p.failed || exit.ExitCode() != 1):
+		// It broke off: a panic, of which a test may be told as failed, or the timeout.
 		if p.test != "" {
 			p.finish(outcome.Failed, "", 0)
 		}
