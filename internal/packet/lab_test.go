@@ -198,14 +198,42 @@ const (
 	setGRO = 0x2c
 )
 
-// counters are an interface's own.
-type counters struct{ receivedBytes, receivedPackets, sentBytes, sentPackets uint64 }
+// counters are an interface's own. What was dropped on sending passed the socket and is not in the counters (drivers/net/veth.c, where the other
+// side's queue is full); what was dropped on receiving may have been counted before (net/core/gro_cells.c).
+type counters struct {
+	receivedBytes, receivedPackets, sentBytes, sentPackets uint64
+	receivedDropped, sentDropped                           uint64
+}
 
-// counters are an interface's, and how many packets it did not send after all: they pass the socket, and are not in its counters.
-func (s *space) counters(index int) (c counters, dropped uint64) {
+func (s *space) counters(index int) counters {
 	s.t.Helper()
 	l, err := s.LinkByIndex(index)
 	require.NoError(s.t, err)
 	st := l.Attrs().Statistics
-	return counters{st.RxBytes, st.RxPackets, st.TxBytes, st.TxPackets}, st.TxDropped
+	return counters{st.RxBytes, st.RxPackets, st.TxBytes, st.TxPackets, st.RxDropped, st.TxDropped}
+}
+
+// since is what they grew by.
+func (c counters) since(before counters) counters {
+	return counters{
+		c.receivedBytes - before.receivedBytes, c.receivedPackets - before.receivedPackets,
+		c.sentBytes - before.sentBytes, c.sentPackets - before.sentPackets,
+		c.receivedDropped - before.receivedDropped, c.sentDropped - before.sentDropped,
+	}
+}
+
+// agree tells whether sockets counted what an interface did, packet by packet and byte by byte, but for the packets that it says it dropped.
+func (c counters) agree(counted counters) bool {
+	return onlyDropped(c.receivedPackets-counted.receivedPackets, c.receivedBytes-counted.receivedBytes, c.receivedDropped) &&
+		onlyDropped(counted.sentPackets-c.sentPackets, counted.sentBytes-c.sentBytes, c.sentDropped)
+}
+
+// largestPacket is more than any has, with its headers (IPv4's length is of 16 bits, and nobody here asks for BIG TCP).
+const largestPacket = 1<<16 + 256
+
+func onlyDropped(packets, bytes, dropped uint64) bool {
+	if packets == 0 {
+		return bytes == 0
+	}
+	return packets <= dropped && bytes >= packets && bytes <= packets*largestPacket
 }

@@ -54,27 +54,13 @@ func (l *ledger) counters() map[Key]counters {
 		links, err := s.LinkList()
 		require.NoError(s.t, err)
 		for _, link := range links {
-			all[Key{s.inode, link.Attrs().Index}], _ = s.counters(link.Attrs().Index)
+			all[Key{s.inode, link.Attrs().Index}] = s.counters(link.Attrs().Index)
 		}
 	}
 	return all
 }
 
-// dropped is what the kernel says of packets that an interface lost: those that it had counted as received, too, when the queue behind it was full
-// (net/core/gro_cells.c, drivers/net/veth.c).
-func (l *ledger) dropped(k Key) string {
-	for _, s := range l.spaces {
-		if s.inode != k.Namespace {
-			continue
-		}
-		if link, err := s.LinkByIndex(k.Index); err == nil && link.Attrs().Statistics != nil {
-			return fmt.Sprintf("dropped  {received:%d sent:%d}", link.Attrs().Statistics.RxDropped, link.Attrs().Statistics.TxDropped)
-		}
-	}
-	return ""
-}
-
-// balance compares when nothing moves any more, and returns what moved by the interfaces' names. Some may count otherwise than
+// balance compares when nothing moves any more, but for what an interface says it dropped, and returns what moved by the interfaces' names. Some may count otherwise than
 // is known from their own side. A packet may be on its way from a counter to the program, or back, so that both are
 // read again while they differ.
 func (l *ledger) balance(otherwise map[string]func(*Counting)) map[string]counters {
@@ -90,16 +76,12 @@ func (l *ledger) balance(otherwise map[string]func(*Counting)) map[string]counte
 			if fn := otherwise[a.Name]; fn != nil {
 				fn(&how)
 			}
-			was, now := l.before[a.Key()], before[a.Key()]
-			grown := counters{
-				now.receivedBytes - was.receivedBytes, now.receivedPackets - was.receivedPackets,
-				now.sentBytes - was.sentBytes, now.sentPackets - was.sentPackets,
-			}
+			grown := before[a.Key()].since(l.before[a.Key()])
 			c := l.counter(a.Key())
-			if counted := c.as(t, how); counted != grown {
+			if counted := c.as(t, how); !grown.agree(counted) {
 				received, sent := c.read(t)
-				differences = append(differences, fmt.Sprintf("%s (%s) in %d, %+v:\ngrown    %+v\ncounted  %+v\nreceived %+v\nsent     %+v\n%s",
-					a.Name, a.Kind, a.Namespace, how, grown, counted, received, sent, l.dropped(a.Key())))
+				differences = append(differences, fmt.Sprintf("%s (%s) in %d, %+v:\ngrown    %+v\ncounted  %+v\nreceived %+v\nsent     %+v",
+					a.Name, a.Kind, a.Namespace, how, grown, counted, received, sent))
 			}
 			moved[a.Name] = grown
 		}

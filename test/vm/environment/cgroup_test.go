@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ebpfreceiver/ebpfreceiver/test/kernel"
+	"github.com/ebpfreceiver/ebpfreceiver/test/vm/outcome"
 )
 
 // command is one whose output nobody needs.
@@ -177,9 +178,10 @@ func TestKernelCgroups(t *testing.T) {
 	if here == "cgroup-v1" {
 		require.Empty(t, v2)
 		requireContainer(t, v1, cpuacct(t))
-		return
+	} else {
+		require.Len(t, v2, 1)
+		t.Run("in both", func(t *testing.T) { requireContainer(t, append(v1, v2...), cpuacct(t)) })
+		t.Run("in v1", func(t *testing.T) { requireContainer(t, v1, cpuacct(t)) })
 	}
-	require.Len(t, v2, 1)
-	t.Run("in both", func(t *testing.T) { requireContainer(t, append(v1, v2...), cpuacct(t)) })
-	t.Run("in v1", func(t *testing.T) { requireContainer(t, v1, cpuacct(t)) })
+	t.Attr(outcome.Holds, outcome.Works)
 }

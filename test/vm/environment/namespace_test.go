@@ -12,12 +12,15 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/vm/outcome"
 )
 
 func TestKernelUserNamespace(t *testing.T) {
 	need(t, "user-namespace")
 	require.Zero(t, os.Geteuid(), "root, of the namespace")
-	requireNothing(t, start(t, probesByDefault), "user namespace", "hostUsers")
+	require.Len(t, start(t, probesByDefault).requireNothing("user namespace", "hostUsers"), 1)
+	t.Attr(outcome.Holds, outcome.Refuses)
 }
 
 // What the guest gives the tests: the host's root, and on the host the cgroup that is their root.
@@ -54,6 +57,7 @@ func TestKernelPIDNamespace(t *testing.T) {
 		created[p.Attributes["process.linux.cgroup"]] += p.Value
 	}
 	require.GreaterOrEqual(t, created[hostCgroup], 5.0, "%v", created)
+	t.Attr(outcome.Holds, outcome.Works)
 }
 
 // waitingChild runs a program, and finds its number on the host while it waits.

@@ -93,6 +93,7 @@ type parser struct {
 	tell func(outcome.Line)
 
 	test   string // that is running
+	holds  string // what it tells of its environment
 	output strings.Builder
 	failed bool
 }
@@ -114,9 +115,13 @@ func (p *parser) read(r io.Reader) error {
 func (p *parser) line(line string) {
 	if name, ok := strings.CutPrefix(line, "=== RUN   "); ok {
 		if name = strings.TrimSpace(name); !strings.Contains(name, "/") {
-			p.test = name
+			p.test, p.holds = name, ""
 			p.output.Reset()
 		}
+		return
+	}
+	if rest, ok := strings.CutPrefix(line, "=== ATTR  "+p.test+" "+outcome.Holds+" "); ok {
+		p.holds = strings.TrimSpace(rest)
 		return
 	}
 	for prefix, result := range map[string]string{
@@ -142,7 +147,7 @@ func (p *parser) finish(result, name string, seconds float64) {
 	if name == "" {
 		return
 	}
-	test := &outcome.Test{Package: p.pkg, Name: name, Result: result, Seconds: seconds}
+	test := &outcome.Test{Package: p.pkg, Name: name, Result: result, Seconds: seconds, Holds: p.holds}
 	if result != outcome.Passed {
 		test.Output = strings.TrimSpace(p.output.String())
 	}

@@ -107,7 +107,19 @@ type Test struct {
 	Output string `json:",omitempty"`
 	// Again tells that it failed, with that output, and passed when it was run again.
 	Again bool `json:",omitempty"`
+	// Holds is what a test of a reduced environment found to hold there: the value of the attribute of that name.
+	Holds string `json:",omitempty"`
 }
+
+// Holds is the attribute, as of testing.T.Attr, by which a test of a reduced environment tells what holds there.
+const Holds = "holds"
+
+// What holds in a reduced environment. Where some of it works, WorksBut is followed by the names of what does not.
+const (
+	Works    = "works"
+	WorksBut = Works + " but for "
+	Refuses  = "refuses"
+)
 
 // Done is the last line.
 type Done struct {
