@@ -114,25 +114,26 @@ func (k *Kernel) lacking(set Capabilities) []Capability {
 	return lacks
 }
 
-// grant says how to give capabilities to a Collector.
-func grant(lacks []Capability) string {
-	names := make([]string, len(lacks))
-	short := make([]string, len(lacks))
-	lower := make([]string, len(lacks))
-	for i, c := range lacks {
-		names[i] = c.String()
-		short[i] = strings.TrimPrefix(names[i], "CAP_")
-		lower[i] = strings.ToLower(names[i])
+// Grant says how to give capabilities, such as CAP_BPF, to a Collector. Kubernetes knows no ambient capabilities: what it adds is in
+// effect for root only, and lost when another user's program begins; see capabilities(7) on execve.
+func Grant(names ...string) string {
+	short := make([]string, len(names))
+	for i, name := range names {
+		short[i] = strings.TrimPrefix(name, "CAP_")
 	}
 	return fmt.Sprintf("grant with systemd's AmbientCapabilities=%s, `setcap %s+ep` on the binary, "+
-		"or Kubernetes' securityContext.capabilities.add: [%s]",
-		strings.Join(names, " "), strings.Join(lower, ","), strings.Join(short, ", "))
+		"or Kubernetes' securityContext with runAsUser: 0 and capabilities.add: [%s]",
+		strings.Join(names, " "), strings.ToLower(strings.Join(names, ",")), strings.Join(short, ", "))
 }
 
-func list(lacks []Capability) string {
-	names := make([]string, len(lacks))
-	for i, c := range lacks {
+func grant(lacks ...Capability) string { return Grant(names(lacks)...) }
+
+func list(lacks []Capability) string { return strings.Join(names(lacks), " and ") }
+
+func names(capabilities []Capability) []string {
+	names := make([]string, len(capabilities))
+	for i, c := range capabilities {
 		names[i] = c.String()
 	}
-	return strings.Join(names, " and ")
+	return names
 }

@@ -63,6 +63,7 @@ func TestMissing(t *testing.T) {
 		{name: "nothing before 5.8", caps: "0", last: "37", want: []string{"without CAP_SYS_ADMIN;", "[SYS_ADMIN]"}},
 		{name: "no BTF", caps: "1ffffffffff", last: "40", noBTF: true, want: []string{"BTF type information", "CONFIG_DEBUG_INFO_BTF=y"}},
 		{name: "root of a user namespace", caps: "1ffffffffff", last: "40", uids: "0 65534 1\n", want: []string{"capabilities in the host's user namespace", "hostUsers"}},
+		{name: "user of a user namespace", caps: "0", last: "40", uids: "1000 1000 1\n", want: []string{"capabilities in the host's user namespace", "hostUsers"}},
 		{name: "neither", caps: "0", last: "40", noBTF: true, want: []string{"CAP_BPF", "; this kernel has no BTF type information"}},
 	}
 	for _, tt := range tests {
@@ -92,6 +93,14 @@ func TestMissing(t *testing.T) {
 			assert.Equal(t, tt.noBTF, errors.Is(err, ErrNotSupported))
 		})
 	}
+}
+
+// What is advised is enough: what Kubernetes adds is of no use to another user than root. Only what is missing is named.
+func TestGrant(t *testing.T) {
+	assert.Equal(t, "grant with systemd's AmbientCapabilities=CAP_BPF CAP_PERFMON, `setcap cap_bpf,cap_perfmon+ep` on the binary, "+
+		"or Kubernetes' securityContext with runAsUser: 0 and capabilities.add: [BPF, PERFMON]", Grant("CAP_BPF", "CAP_PERFMON"))
+	assert.Equal(t, Grant("CAP_SYS_ADMIN"), grant(CapSysAdmin))
+	assert.Equal(t, 1, strings.Count(Grant("CAP_NET_RAW"), "CAP_"))
 }
 
 // A host on which nothing can be read is not accused of anything but of what is known to be missing.

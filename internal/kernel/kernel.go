@@ -118,7 +118,10 @@ func (k *Kernel) missingCapabilities(doing string, cause error) error {
 	if len(lacks) == 0 {
 		return nil
 	}
-	e := &PermissionError{Capability: list(lacks), Doing: doing, Remedy: grant(lacks), Err: cause}
+	if k.inUserNamespace() {
+		return userNamespace(doing, cause) // in which those that can be granted do not count
+	}
+	e := &PermissionError{Capability: list(lacks), Doing: doing, Remedy: grant(lacks...), Err: cause}
 	if len(lacks) > 1 || lacks[0] != CapSysAdmin {
 		e.Capability += " (or CAP_SYS_ADMIN)"
 	}

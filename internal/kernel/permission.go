@@ -60,11 +60,11 @@ func (k *Kernel) Refused(doing string, err error) error {
 		return userNamespace(doing, err)
 	case capErr == nil && !set.Has(CapSysResource) && k.chargesMemlock():
 		e.Capability = CapSysResource.String()
-		e.Remedy = grant([]Capability{CapSysResource}) + ", or raise the limit on locked memory (systemd: LimitMEMLOCK=infinity)"
+		e.Remedy = grant(CapSysResource) + ", or raise the limit on locked memory (systemd: LimitMEMLOCK=infinity)"
 	case capErr == nil && strings.HasPrefix(doing, "attach ") && !set.Has(CapSysAdmin) && k.perfEventsAreRoots():
 		e.Capability = CapSysAdmin.String()
 		e.Remedy = "kernel.perf_event_paranoid is above 2, at which some distributions' kernels allow perf events to nobody else: " +
-			"set it to 2 with sysctl, or " + grant([]Capability{CapSysAdmin})
+			"set it to 2 with sysctl, or " + grant(CapSysAdmin)
 	default:
 		e.Remedy = "the capabilities are there: look for a seccomp filter, a security module (dmesg, audit log), or lockdown"
 	}

@@ -28,7 +28,7 @@ func (k *Kernel) EnableRunStatistics() (io.Closer, error) {
 	case errors.Is(err, fs.ErrPermission):
 		if set, capErr := k.Capabilities(); capErr == nil && !set.Has(CapSysAdmin) {
 			return nil, &PermissionError{
-				Capability: CapSysAdmin.String(), Doing: doing, Remedy: grant([]Capability{CapSysAdmin}), Err: err,
+				Capability: CapSysAdmin.String(), Doing: doing, Remedy: grant(CapSysAdmin), Err: err,
 			}
 		}
 		return nil, k.Refused(doing, err)

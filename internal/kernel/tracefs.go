@@ -27,7 +27,7 @@ func (k *Kernel) tracefs() (string, error) {
 		return "", &PermissionError{
 			Capability: CapDACReadSearch.String(),
 			Doing:      "read /sys/kernel/tracing",
-			Remedy:     grant([]Capability{CapDACReadSearch}) + ", or mount tracefs with a gid= and mode= that this process may read",
+			Remedy:     grant(CapDACReadSearch) + ", or mount tracefs with a gid= and mode= that this process may read",
 			Err:        refused,
 		}
 	}

@@ -20,18 +20,8 @@ func permission(doing, capability string, err error) error {
 	if !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
-	names := strings.Split(capability, " and ")
-	short := make([]string, len(names))
-	for i, name := range names {
-		short[i] = strings.TrimPrefix(name, "CAP_")
-	}
 	return &kernel.PermissionError{
-		Doing:      doing,
-		Capability: capability,
-		Remedy: fmt.Sprintf("grant with systemd's AmbientCapabilities=%s, `setcap %s+ep` on the binary, "+
-			"or Kubernetes' securityContext.capabilities.add: [%s]",
-			strings.Join(names, " "), strings.ToLower(strings.Join(names, ",")), strings.Join(short, ", ")),
-		Err: err,
+		Doing: doing, Capability: capability, Remedy: kernel.Grant(strings.Split(capability, " and ")...), Err: err,
 	}
 }
 

@@ -65,7 +65,7 @@ func TestWithoutNetRaw(t *testing.T) {
 	require.ErrorAs(t, err, &permission)
 	assert.Equal(t, "CAP_NET_RAW", permission.Capability)
 	assert.EqualError(t, err, "not permitted to open a packet socket without CAP_NET_RAW; grant with systemd's AmbientCapabilities=CAP_NET_RAW, "+
-		"`setcap cap_net_raw+ep` on the binary, or Kubernetes' securityContext.capabilities.add: [NET_RAW]")
+		"`setcap cap_net_raw+ep` on the binary, or Kubernetes' securityContext with runAsUser: 0 and capabilities.add: [NET_RAW]")
 	assert.Empty(t, none.list())
 }
 
