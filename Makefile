@@ -59,7 +59,7 @@ test-e2e: collector
 
 # Flags of the kernel matrix: make test-kernels KERNELFLAGS='-kernels "6.1 amd64" -packages cpu', or -pin.
 KERNELFLAGS ?=
-## test-kernels: every test that attaches programs, on Debian's kernels in virtual machines (needs qemu, apt and dpkg; no rights)
+## test-kernels: the tests that attach programs, on Debian's kernels in virtual machines (needs qemu, apt and dpkg; no rights)
 .PHONY: test-kernels
 test-kernels:
 	nice $(GO) run ./test/vm $(KERNELFLAGS)

@@ -145,6 +145,7 @@ struct tcp_sock {
 	u64 bytes_received; /* with one for the peer's FIN */
 	u64 bytes_sent;	    /* payload, as often as it was sent */
 	u64 bytes_retrans;
+	u64 tcp_mstamp; /* CLOCK_MONOTONIC, us: when a packet came or went, or a timer ran, last */
 	u32 snd_una;
 	u32 snd_nxt;
 	u32 write_seq;

@@ -18,6 +18,7 @@
 #include "event.h"
 #include "histogram.h"
 #include "map.h"
+#include "slots.h"
 #include "task.h"
 #include "tcp.h"
 
@@ -175,7 +176,7 @@ enum closer {
 
 /* What was counted of a socket, and what it does not keep itself. */
 struct connection {
-	u64 began;	/* ns: the SYN, then the establishment; 0 where that was not seen */
+	u64 began;	/* CLOCK_MONOTONIC, ns: the SYN, then the establishment; 0 where that was not seen */
 	u64 transmitted;
 	u64 received;
 	u64 acked;	/* the kernel's own numbers of both, when they were last counted to the byte */
@@ -202,12 +203,7 @@ struct connection {
  * By the socket's address, from when it begins to connect or listen, or is established, to when it is destroyed. A storage of the
  * socket's own would cost more than all else here: it is allocated and freed for each.
  */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 65536);
-	__type(key, u64);
-	__type(value, struct connection);
-} sockets SEC(".maps");
+SLOTTED_HASH(sockets, struct connection, 65536);
 
 struct owner {
 	u64 cgroup;
@@ -370,9 +366,7 @@ static __always_inline void own(struct connection *c)
 
 static __always_inline struct connection *account(struct tcp_sock *tp)
 {
-	u64 address = (u64)tp;
-
-	return bpf_map_lookup_elem(&sockets, &address);
+	return sockets_find((u64)tp);
 }
 
 /* An account of which nothing is known but the socket's. */
@@ -386,9 +380,25 @@ static __always_inline void blank(struct tcp_sock *tp, struct connection *c)
 /* It takes the place of what is there: that of an earlier connection of this socket, or of one whose memory the kernel gave it. */
 static __always_inline void keep(struct tcp_sock *tp, struct connection *c)
 {
-	u64 address = (u64)tp;
+	sockets_put((u64)tp, c);
+}
 
-	bpf_map_update_elem(&sockets, &address, c, BPF_ANY);
+/*
+ * When the socket was last busy, in ns: with each packet that comes, each that it sends and each of its timers, it looks at
+ * CLOCK_MONOTONIC. All that ends or establishes a connection is one of these (tcp_mstamp_refresh() in net/ipv4), and
+ * asking for the time again would cost as much as a row.
+ */
+static __always_inline u64 time_of(struct tcp_sock *tp)
+{
+	return tp->tcp_mstamp * 1000;
+}
+
+/* ns since the SYN, or since the establishment. */
+static __always_inline u64 lasted(struct tcp_sock *tp, struct connection *c)
+{
+	u64 now = time_of(tp);
+
+	return now > c->began ? now - c->began : 0;
 }
 
 /* Those of this end and the peer's, by which a socket is told from another in its memory. */
@@ -603,8 +613,8 @@ static __noinline void tell(struct tcp_sock *tp, struct connection *c, u32 error
 	if (!e)
 		return;
 	e->cgroup = cgroup_of(tp, c);
-	e->began = c->began;
-	e->duration = c->began ? now - c->began : 0;
+	e->duration = c->began ? lasted(tp, c) : 0;
+	e->began = c->began ? now - (bpf_ktime_get_ns() - c->began) : 0;
 	e->latency = c->latency;
 	e->transmitted = transmitted(tp, c, state);
 	e->received = received(tp);
@@ -662,7 +672,7 @@ static __noinline void finish(struct tcp_sock *tp, struct connection *c, u8 stat
 		row = connections_row(&key);
 	}
 	if (row)
-		HISTOGRAM_ADD_SHARED(&row->duration, 17, 47, 1, bpf_ktime_get_boot_ns() - c->began);
+		HISTOGRAM_ADD_SHARED(&row->duration, 17, 47, 1, lasted(tp, c));
 }
 
 /* Connections that nobody has accepted yet, by their socket. */
@@ -678,9 +688,9 @@ struct {
 	__type(value, struct waiting);
 } accept_queue SEC(".maps");
 
-static __noinline void queued(struct tcp_sock *tp, struct connection *c, u64 now)
+static __noinline void queued(struct tcp_sock *tp, struct connection *c)
 {
-	struct waiting waiting = { .since = now };
+	struct waiting waiting = { .since = c->began };
 	u64 sk = (u64)tp;
 
 	fill(&waiting.key, tp, c, 0, 0, 0, 0);
@@ -693,7 +703,7 @@ static __always_inline void connecting(struct tcp_sock *tp)
 	struct connection c;
 
 	blank(tp, &c);
-	c.began = bpf_ktime_get_boot_ns();
+	c.began = bpf_ktime_get_ns();
 	c.retransmits = tp->total_retrans;
 	c.role = ROLE_CONNECT;
 	own(&c);
@@ -743,26 +753,29 @@ static __always_inline bool is_stale(struct tcp_sock *tp, struct connection *c)
 
 static __always_inline void established(struct tcp_sock *tp, int old)
 {
-	u64 now = bpf_ktime_get_boot_ns();
 	struct connection *c = account(tp);
 	struct connection child;
 
 	/* There is none of a listener's child, but where data came early. */
-	if (!c || is_stale(tp, c)) {
+	if (c && !is_stale(tp, c)) {
+		if (c->began)
+			c->latency = lasted(tp, c);
+		c->began = time_of(tp);
+		c->ports = ports_of(tp);
+		opened(c);
+	} else {
 		accepting(tp, &child);
 		if (old == TCP_SYN_SENT)
 			child.role = ROLE_CONNECT;
+		child.began = time_of(tp);
+		child.ports = ports_of(tp);
+		child.opened = 1;
+		child.uncounted = 1;
+		keep(tp, &child);
 		c = &child;
-	} else if (c->began) {
-		c->latency = now - c->began;
 	}
-	c->began = now;
-	c->ports = ports_of(tp);
-	opened(c);
-	if (c == &child)
-		keep(tp, c);
 	if (with_accept_wait && c->role == ROLE_ACCEPT)
-		queued(tp, c, now);
+		queued(tp, c);
 }
 
 /* With data in the handshake, a connection may end before it is established. */
@@ -909,7 +922,7 @@ static __always_inline int accepted(struct syscall_exit *call)
 		return 0;
 	row = accept_waits_row(&waiting->key);
 	if (row)
-		HISTOGRAM_ADD_SHARED(row, 13, 37, 1, bpf_ktime_get_boot_ns() - waiting->since);
+		HISTOGRAM_ADD_SHARED(row, 13, 37, 1, bpf_ktime_get_ns() - waiting->since);
 	bpf_map_delete_elem(&accept_queue, &sk);
 	return 0;
 }
@@ -956,7 +969,7 @@ int BPF_PROG(destroy, struct sock *sk)
 		return 0;
 	if (!c->closed && !c->listener)
 		conclude(tp, c);
-	bpf_map_delete_elem(&sockets, &address);
+	sockets_remove(address);
 	return 0;
 }
 
@@ -972,7 +985,6 @@ int meet(struct bpf_iter__tcp *ctx)
 	struct sock_common *skc = ctx->sk_common;
 	struct connection met;
 	struct tcp_sock *tp;
-	u64 address;
 	int error;
 	bool old;
 	u8 state;
@@ -1005,8 +1017,7 @@ int meet(struct bpf_iter__tcp *ctx)
 	} else {
 		discover(tp, &met, state, old);
 	}
-	address = (u64)tp;
-	error = map_insert(&sockets, &address, &met);
+	error = sockets_add((u64)tp, &met);
 	if (error && error != -EEXIST && old)
 		crowded = true;
 	return 0;
@@ -1112,30 +1123,21 @@ static __always_inline void forget(u64 address, struct tcp_sock *tp, struct conn
 	}
 	if (!c->closed && !c->listener && state == TCP_CLOSE && (!c->ports || c->ports == ports_of(tp)))
 		conclude(tp, c);
-	bpf_map_delete_elem(&sockets, &address);
+	sockets_remove(address);
 }
 
-/*
- * Each collection, over all sockets that have an account, in all network
- * namespaces: what has grown since the last.
- */
-SEC("iter/bpf_map_elem")
-int collect(struct bpf_iter__bpf_map_elem *ctx)
+/* A socket that has an account: what has grown since the last collection. Global, so that it is verified once for all slots of a set. */
+__noinline int visit(const u64 *of)
 {
-	u64 address, *element = ctx->key;
-	struct tcp_key key = {};
+	/* Not on the stack, of which little is left below two calls. There is one collection at a time. */
+	static struct tcp_key key;
+	u64 address = of ? *of : 0;
 	struct sight seen = {};
 	struct connection *c;
 	struct tcp_sock *tp;
 	u8 state;
 
-	if (!element) {
-		acquainted = true;
-		return 0;
-	}
-	address = *element;
-	/* The iterator's is a buffer to the verifier; helpers and atomics want the map's value. */
-	c = bpf_map_lookup_elem(&sockets, &address);
+	c = sockets_find(address);
 	if (!c)
 		return 0;
 	seen.sk = (struct tcp_sock *)address;
@@ -1152,6 +1154,7 @@ int collect(struct bpf_iter__bpf_map_elem *ctx)
 	/* The program is run before the state can be seen. */
 	if (c->over)
 		c->over = 0;
+	__builtin_memset(&key, 0, sizeof(key));
 	fill(&key, tp, c, 0, 0, 0, 0);
 	if (with_states && acquainted) {
 		u64 word = KEY_WORD(&key);
@@ -1180,6 +1183,45 @@ int collect(struct bpf_iter__bpf_map_elem *ctx)
 	seen.state = state;
 	count_growth(&key, c, &seen);
 	return 0;
+}
+
+/*
+ * Each collection, over all sockets that have an account, in all network
+ * namespaces: those in slots, then the others.
+ */
+SEC("iter/bpf_map_elem")
+int collect(struct bpf_iter__bpf_map_elem *ctx)
+{
+	u32 *element = ctx->key, number;
+	struct sockets_set *set;
+	u64 address;
+
+	if (!element)
+		return 0;
+	/* The iterator's is a buffer to the verifier. */
+	number = *element;
+	set = bpf_map_lookup_elem(&sockets_slots, &number);
+	if (!set)
+		return 0;
+	for (int i = 0; i < SLOTS_IN_SET; i++) {
+		address = *(volatile u64 *)&set->addresses[i];
+		if (address != SLOT_FREE && address != SLOT_TAKEN)
+			visit(&address);
+	}
+	return 0;
+}
+
+SEC("iter/bpf_map_elem")
+int collect_elsewhere(struct bpf_iter__bpf_map_elem *ctx)
+{
+	u64 address, *element = ctx->key;
+
+	if (!element) {
+		acquainted = true;
+		return 0;
+	}
+	address = *element;
+	return visit(&address);
 }
 
 /* What the socket is sending again, by what made it do so: __tcp_retransmit_skb() in net/ipv4/tcp_output.c and its callers. */
@@ -1434,9 +1476,11 @@ int BPF_PROG(drop_receiver, struct sk_buff *skb, void *location, int reason, str
 {
 	u64 there = 0;
 
+	if (!is_drop(skb, reason))
+		return 0;
 	/* It is null mostly; verifiers of Linux 6.11 to 6.13 take it for set, and would throw a comparison with null away. */
 	bpf_probe_read_kernel(&there, sizeof(there), &ctx[3]);
-	return is_drop(skb, reason) ? drop(skb, location, reason, there ? receiver : 0) : 0;
+	return drop(skb, location, reason, there ? receiver : 0);
 }
 
 /* Since Linux 5.17 there are reasons. */

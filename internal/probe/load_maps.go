@@ -87,6 +87,7 @@ func (l *loader) sizes() map[string]uint32 {
 		case int64:
 			if option.Type == OptionEntries {
 				sizes[option.Map] = uint32(v)
+				sizes[option.Map+slotsSuffix] = slotSets(v)
 			}
 		case []CIDR:
 			sizes[option.Map] = uint32(max(len(stood(v)), 1))

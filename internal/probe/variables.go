@@ -15,6 +15,15 @@ import (
 // keySizeSuffix ends the name of the constant that SWAPPED_MAP of bpf/include/map.h makes for the size of a map's key.
 const keySizeSuffix = "_key_size"
 
+// What SLOTTED_HASH of bpf/include/slots.h makes for a map that an option of the type entries is about: the map of its slots, and the constant for its size.
+const (
+	slotsSuffix = "_slots"
+	setsSuffix  = "_sets"
+)
+
+// slotSets is the number of elements, of eight slots each, for half as many slots as entries.
+func slotSets(entries int64) uint32 { return uint32((entries + 15) / 16) }
+
 // What bpf/include/packet.h declares.
 const (
 	attachmentVariable   = "attachment"
@@ -50,12 +59,18 @@ const wakeupFraction = 8
 func setVariables(spec *Spec, o *object, p *plan, settings Settings, env Environment) error {
 	set := func(name string, n int64) error { return setInteger(o.Variables[name], n) }
 	for _, name := range sortedKeys(spec.Options) {
-		if spec.Options[name].Type == OptionEntries {
-			continue // the size of a map
+		option := spec.Options[name]
+		if option.Type == OptionEntries { // the size of a map
+			if entries, ok := settings.Options[name].(int64); ok && o.Variables[option.Map+setsSuffix] != nil {
+				if err := set(option.Map+setsSuffix, int64(slotSets(entries))); err != nil {
+					return fmt.Errorf("option %s: %w", name, err)
+				}
+			}
+			continue
 		}
 		n, err := optionValue(settings.Options[name])
 		if err == nil {
-			err = set(spec.Options[name].Variable, n)
+			err = set(option.Variable, n)
 		}
 		if err != nil {
 			return fmt.Errorf("option %s: %w", name, err)

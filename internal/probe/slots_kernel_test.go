@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package probe
+
+import (
+	"bytes"
+	_ "embed"
+	"encoding/binary"
+	"math/rand/v2"
+	"sync"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+//go:embed testdata/slots/slots.bpf.o
+var slotsObject []byte
+
+// The operations of testdata/slots.
+const (
+	slotFind = iota
+	slotPut
+	slotAdd
+	slotRemove
+)
+
+// slotted is a hash with slots.
+type slotted struct {
+	t       testing.TB
+	program *ebpf.Program
+	rows    *ebpf.Map
+}
+
+func newSlotted(t testing.TB, sets, entries uint32) *slotted {
+	t.Helper()
+	needsRoot(t)
+	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(slotsObject))
+	require.NoError(t, err)
+	require.NoError(t, spec.Variables["rows"+setsSuffix].Set(sets))
+	spec.Maps["rows"+slotsSuffix].MaxEntries = sets
+	spec.Maps["rows"].MaxEntries = entries
+	c, err := ebpf.NewCollection(spec)
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	return &slotted{t, c.Programs["obey"], c.Maps["rows"]}
+}
+
+// do returns what was found, or the error's number.
+func (s *slotted) do(operation int, address, value uint64) uint32 {
+	order := make([]byte, 14, 14+24) // an Ethernet header
+	for _, n := range []uint64{uint64(operation), address, value} {
+		order = binary.NativeEndian.AppendUint64(order, n)
+	}
+	result, _, err := s.program.Test(order)
+	if err != nil {
+		s.t.Error(err)
+	}
+	return result
+}
+
+// elsewhere is how many rows did not get their slot.
+func (s *slotted) elsewhere() (n int) {
+	var key, value []byte
+	for i := s.rows.Iterate(); i.Next(&key, &value); {
+		n++
+	}
+	return n
+}
+
+// A Go map is the truth, for addresses that often want the same slot.
+func TestKernelSlotsAreAMap(t *testing.T) {
+	s := newSlotted(t, 2, 64)
+	truth := make(map[uint64]uint32)
+	addresses := make([]uint64, 48)
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range addresses {
+		addresses[i] = 0xffff888000000000 + random.Uint64N(1<<30)*2048
+	}
+	mostElsewhere := 0
+	for i := range 20000 {
+		address := addresses[random.IntN(len(addresses))]
+		value := uint32(i + 1)
+		switch operation := random.IntN(4); operation {
+		case slotFind:
+			require.Equal(t, truth[address], s.do(slotFind, address, 0), i)
+		case slotPut:
+			require.Zero(t, s.do(slotPut, address, uint64(value)))
+			truth[address] = value
+		case slotAdd:
+			want := uint32(0)
+			if truth[address] == 0 {
+				truth[address] = value
+			} else {
+				want = uint32(unix.EEXIST)
+			}
+			require.Equal(t, want, s.do(slotAdd, address, uint64(value)), i)
+		case slotRemove:
+			require.Zero(t, s.do(slotRemove, address, 0))
+			delete(truth, address)
+		}
+		if i%100 == 0 {
+			mostElsewhere = max(mostElsewhere, s.elsewhere())
+		}
+	}
+	for _, address := range addresses {
+		assert.Equal(t, truth[address], s.do(slotFind, address, 0))
+		s.do(slotRemove, address, 0)
+	}
+	assert.Greater(t, mostElsewhere, 5, "no address wanted the slot of another")
+	assert.Zero(t, s.elsewhere())
+}
+
+// What has no room is not there, and takes nothing from the others.
+func TestKernelSlotsAreFull(t *testing.T) {
+	s := newSlotted(t, 1, 4)
+	there := make(map[uint64]bool)
+	for i := range uint64(64) {
+		address := 0xffff888000000000 + i*4096
+		switch s.do(slotAdd, address, i+1) {
+		case 0:
+			there[address] = true
+		default:
+			require.Zero(t, s.do(slotFind, address, 0))
+		}
+	}
+	assert.Len(t, there, 8+4)
+	for i := range uint64(64) {
+		address := 0xffff888000000000 + i*4096
+		if there[address] {
+			assert.EqualValues(t, i+1, s.do(slotFind, address, 0))
+		}
+		s.do(slotRemove, address, 0)
+		assert.Zero(t, s.do(slotFind, address, 0))
+	}
+	assert.Zero(t, s.elsewhere())
+	for i := range uint64(8) {
+		assert.Zero(t, s.do(slotAdd, 0xffff888000000000+i*4096, 1), "room is given back")
+	}
+}
+
+// Each address has one owner, as a socket has its lock; they share slots.
+func TestKernelSlotsOfManyAtOnce(t *testing.T) {
+	s := newSlotted(t, 1, 64)
+	const owners, each, rounds = 8, 4, 2000
+	var running sync.WaitGroup
+	for owner := range owners {
+		running.Go(func() {
+			for round := range rounds {
+				for i := range each {
+					address := 0xffff888000000000 + uint64(owner*each+i)*4096
+					value := uint64(owner*rounds + round + 1)
+					if e := s.do(slotPut, address, value); e != 0 {
+						t.Errorf("put: error %d", e)
+					}
+					if found := s.do(slotFind, address, 0); uint64(found) != value {
+						t.Errorf("found %d instead of %d", found, value)
+					}
+				}
+				for i := range each {
+					address := 0xffff888000000000 + uint64(owner*each+i)*4096
+					s.do(slotRemove, address, 0)
+					if found := s.do(slotFind, address, 0); found != 0 {
+						t.Errorf("found %d that was removed", found)
+					}
+				}
+			}
+		})
+	}
+	running.Wait()
+	assert.Zero(t, s.elsewhere())
+	for i := range uint64(64) {
+		assert.Zero(t, s.do(slotAdd, 0xffff888000000000+i*4096, 1))
+	}
+	assert.Equal(t, 64-8, s.elsewhere(), "slots that are lost")
+}
