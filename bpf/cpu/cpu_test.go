@@ -250,7 +250,7 @@ func TestKernelHashEqualsSchedstat(t *testing.T) {
 // secondCandidate is a folder with the probe, without its first candidate.
 func secondCandidate(t *testing.T) string {
 	t.Helper()
-	dir := t.TempDir()
+	dir := kernel.TempDir(t)
 	spec, err := os.ReadFile("probe.yaml")
 	require.NoError(t, err)
 	without := regexp.MustCompile(`(?m)^    - programs: \[switch_storage.*\n.*\n`).ReplaceAll(spec, nil)

@@ -23,11 +23,14 @@ func TestKernelUncountedTasks(t *testing.T) {
 		Born      *ebpf.Program `ebpf:"new_task_hash"`
 		Uncounted *ebpf.Map     `ebpf:"uncounted"`
 	}
-	require.NoError(t, spec.LoadAndAssign(&objects, nil))
+	var l link.Link
+	kernel.Unprivileged(t, func() {
+		require.NoError(t, spec.LoadAndAssign(&objects, nil))
+		l, err = link.AttachTracing(link.TracingOptions{Program: objects.Born})
+		require.NoError(t, err)
+	})
 	defer objects.Born.Close()
 	defer objects.Uncounted.Close()
-	l, err := link.AttachTracing(link.TracingOptions{Program: objects.Born})
-	require.NoError(t, err)
 	const n = 10
 	// All live at the same time: the kernel would give one's task_struct to the next, and with it its place.
 	for range n {

@@ -413,6 +413,7 @@ func TestKernelFlowVLANs(t *testing.T) {
 
 // The bytes of an address are its container's, also where only the host's uplink is attached: a bridge takes them there as they are.
 func TestKernelFlowContainers(t *testing.T) {
+	kernel.Needs(t, "containers by address", "CAP_SYS_ADMIN", "CAP_SYS_PTRACE")
 	here, there := wire(t)
 	there.Up("far", "10.1.0.2/24")
 	host := kernel.NewCgroup(t)

@@ -194,6 +194,7 @@ probes: { flow: { interfaces: ["up*", "wan*"], attributes: [network.interface.na
 
 // In all namespaces, each interface to the outside counts what it counted itself.
 func TestKernelFlowAllNamespaces(t *testing.T) {
+	kernel.Needs(t, "`network_namespaces: all`", "CAP_SYS_ADMIN", "CAP_SYS_PTRACE")
 	here, there := pair(t)
 	a, b := kernel.NewNetwork(t), kernel.NewNetwork(t)
 	cgroup := kernel.NewCgroup(t)

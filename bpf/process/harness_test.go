@@ -15,6 +15,8 @@ import (
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/kernel"
 )
 
 const processObject = "process.bpf.o"
@@ -132,10 +134,19 @@ func loadProcess(t *testing.T, o processOptions) *processProbe {
 	for name, value := range o.Variables {
 		require.NoError(t, spec.Variables[name].Set(value), name)
 	}
+	p := &processProbe{t: t, tables: map[string]*ebpf.Map{}}
+	kernel.Unprivileged(t, func() { p.load(spec, o) })
+	return p
+}
+
+// load loads and attaches.
+func (p *processProbe) load(spec *ebpf.CollectionSpec, o processOptions) {
+	t := p.t
+	t.Helper()
 	collection, err := ebpf.NewCollection(spec)
 	require.NoError(t, err)
 	t.Cleanup(collection.Close)
-	p := &processProbe{t: t, programs: collection.Programs, maps: collection.Maps, tables: map[string]*ebpf.Map{}}
+	p.programs, p.maps = collection.Programs, collection.Maps
 	for _, name := range []string{"processes_created", "process_lifetimes", "exec_failures"} {
 		inner, err := ebpf.NewMap(spec.Maps[name].InnerMap.Copy())
 		require.NoError(t, err)
@@ -156,7 +167,6 @@ func loadProcess(t *testing.T, o processOptions) *processProbe {
 	for name, program := range p.programs {
 		p.attach(program, spec.Programs[name].SectionName)
 	}
-	return p
 }
 
 // attach keeps the link until the test ends: a discarded one would detach when it is collected.

@@ -195,3 +195,13 @@ probes:
 	r.Stop()
 	require.Len(t, logsOf(r, "ebpf.process.exit"), n)
 }
+
+// That the kernel counts the runs of programs takes more than the programs do.
+func TestKernelProcessProgramStatistics(t *testing.T) {
+	kernel.NeedRoot(t)
+	kernel.Needs(t, "`program_statistics`", "CAP_SYS_ADMIN")
+	r := kernel.Start(t, "program_statistics: true\nprobes: { process: }")
+	require.Equal(t, 1, r.Held().Descriptors["anon_inode:bpf-stats"])
+	r.Stop()
+	require.Zero(t, kernel.Held(t).Descriptors["anon_inode:bpf-stats"])
+}

@@ -19,6 +19,7 @@ import (
 
 // What the kernel throws away, by its own word for why, and where. What it is done with is no drop.
 func TestKernelTCPDrops(t *testing.T) {
+	kernel.Needs(t, "names of kernel functions", "CAP_SYSLOG")
 	here, there := kernel.Pair(t, "cable", "cable")
 	run := here.Start(`
 probes:

@@ -271,7 +271,7 @@ func TestKernelTCPConnectionsOutliveTheReceiver(t *testing.T) {
 		run := here.Start(byNamespace)
 		c := dial(t, here, "tcp4", "10.1.0.2:8080")
 		exchange(t, c, 1000)
-		held := kernel.Held(t)
+		held := run.Held()
 		run.Stop()
 		held.RequireGone(t)
 		assert.Equal(t, map[string]int{"transmit": 1000, "receive": 1000}, bytesOf(run, here))

@@ -146,6 +146,7 @@ func each(logs plog.Logs, fn func(plog.LogRecord)) {
 
 // The first collection has each socket once, though programs have visited all of them when they were attached.
 func TestKernelTCPFirstCollection(t *testing.T) {
+	kernel.Needs(t, "connections in other network namespaces that are older than the Collector", "CAP_SYS_ADMIN", "CAP_SYS_PTRACE")
 	here, there := pair(t)
 	s := serve(t, there, "tcp4", "10.1.0.2:8080")
 	c := dial(t, here, "tcp4", "10.1.0.2:8080")

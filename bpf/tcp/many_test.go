@@ -55,7 +55,7 @@ func TestKernelTCPManyShortConnections(t *testing.T) {
 	all.Wait()
 	s.end()
 	closed(t, here, there)
-	missed := kernel.Skipped(t)
+	missed := run.Skipped()
 	run.Stop()
 
 	n := workers * each

@@ -157,7 +157,7 @@ func perConnection(ctx context.Context, d time.Duration) (float64, error) {
 
 func (r *run) requests(ctx context.Context) error {
 	// The machine is never quiet for long: many short rounds tell more than a few long ones.
-	rounds, slice := 60, 500*time.Millisecond
+	rounds, slice := 120, 500*time.Millisecond
 	if r.quick {
 		rounds = 5
 	}

@@ -18,8 +18,10 @@ import (
 
 	"github.com/cilium/ebpf/rlimit"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/confmap"
+	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/consumer/consumertest"
 	"go.opentelemetry.io/collector/receiver"
 	"go.opentelemetry.io/collector/receiver/receivertest"
@@ -43,12 +45,14 @@ type Run struct {
 	Metrics *consumertest.MetricsSink
 	Logs    *consumertest.LogsSink
 
-	t    testing.TB
-	stop []func(context.Context) error
+	t       testing.TB
+	stop    []func(context.Context) error
+	process *process // that it runs in; nil is this one
 }
 
 // Start runs a receiver with a configuration in YAML, as it would stand below "ebpf:". Its tick is far away, so that
-// [Run.Stop] delivers the only snapshot, unless the configuration says otherwise.
+// [Run.Stop] delivers the only snapshot, unless the configuration says otherwise. It runs in this process, and with [capability.Variable] in one of an
+// unprivileged user's.
 func Start(t testing.TB, config string) *Run {
 	t.Helper()
 	NeedRoot(t)
@@ -60,24 +64,49 @@ func Start(t testing.TB, config string) *Run {
 	if _, ok := values["cgroup_hierarchy"]; !ok {
 		values["cgroup_hierarchy"] = "v2"
 	}
-	factory := ebpfreceiver.NewFactory()
-	cfg := factory.CreateDefaultConfig()
-	require.NoError(t, confmap.NewFromStringMap(values).Unmarshal(cfg))
-	require.NoError(t, cfg.(interface{ Validate() error }).Validate())
-
 	r := &Run{t: t, Metrics: new(consumertest.MetricsSink), Logs: new(consumertest.LogsSink)}
-	set := receivertest.NewNopSettings(factory.Type())
-	host := &strictHost{Host: componenttest.NewNopHost(), t: t}
-	metrics, err := factory.CreateMetrics(t.Context(), set, cfg, r.Metrics)
-	require.NoError(t, err)
-	logs, err := factory.CreateLogs(t.Context(), set, cfg, r.Logs)
-	require.NoError(t, err)
-	for _, c := range []receiver.Metrics{metrics, logs} {
-		require.NoError(t, c.Start(t.Context(), host))
-		r.stop = append(r.stop, c.Shutdown)
+	var err error
+	if capabilities, ok := unprivileged(t); ok {
+		r.process, err = startProcess(r, values, capabilities)
+		require.NoError(t, err)
+		r.stop = append(r.stop, r.process.stop)
+	} else {
+		host := &strictHost{Host: componenttest.NewNopHost(), tell: func(problem string) { t.Error(problem) }}
+		r.stop, err = startReceiver(t.Context(), values, host, r.Metrics, r.Logs)
+		require.NoError(t, err)
 	}
 	t.Cleanup(r.Stop)
 	return r
+}
+
+// startReceiver starts one with both pipelines, and returns what ends them.
+func startReceiver(ctx context.Context, values map[string]any, host component.Host, metricsTo consumer.Metrics, logsTo consumer.Logs) (
+	stop []func(context.Context) error, err error,
+) {
+	factory := ebpfreceiver.NewFactory()
+	cfg := factory.CreateDefaultConfig()
+	if err := confmap.NewFromStringMap(values).Unmarshal(cfg); err != nil {
+		return nil, err
+	}
+	if err := cfg.(interface{ Validate() error }).Validate(); err != nil {
+		return nil, err
+	}
+	set := receivertest.NewNopSettings(factory.Type())
+	metrics, err := factory.CreateMetrics(ctx, set, cfg, metricsTo)
+	if err != nil {
+		return nil, err
+	}
+	logs, err := factory.CreateLogs(ctx, set, cfg, logsTo)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range []receiver.Metrics{metrics, logs} {
+		if err := c.Start(ctx, host); err != nil {
+			return stop, err
+		}
+		stop = append(stop, c.Shutdown)
+	}
+	return stop, nil
 }
 
 // Stop ends the receiver, which delivers what it has until then.

@@ -221,7 +221,7 @@ func (n *Network) Process(c *Cgroup) int {
 // first is number 1 there.
 func Root(t testing.TB, pids ...int) string {
 	t.Helper()
-	root := t.TempDir()
+	root := TempDir(t)
 	require.NoError(t, os.Mkdir(filepath.Join(root, "proc"), 0o755))
 	require.NoError(t, os.Symlink("/sys", filepath.Join(root, "sys")))
 	require.NoError(t, os.Symlink(strconv.Itoa(os.Getpid()), filepath.Join(root, "proc", "self")))

@@ -124,17 +124,34 @@ func (o Objects) RequireGone(t testing.TB) {
 	}
 }
 
-// Skipped is how many runs of this process' programs the kernel has left out, since one of the same program was not through on that CPU. Of those, a
+// PID is the number of the process that the receiver runs in.
+func (r *Run) PID() int {
+	if r.process != nil {
+		return r.process.cmd.Process.Pid
+	}
+	return os.Getpid()
+}
+
+// Held lists what the receiver's process holds now.
+func (r *Run) Held() Objects {
+	r.t.Helper()
+	if r.PID() != os.Getpid() {
+		return HeldBy(r.t, r.PID())
+	}
+	return Held(r.t)
+}
+
+// Skipped is how many runs of the receiver's programs the kernel has left out, since one of the same program was not through on that CPU. Of those, a
 // probe may have made up for some. Linux 7.2 lets tasks be preempted in the middle of a run.
-func Skipped(t testing.TB) (n int) {
-	t.Helper()
-	for _, id := range Held(t).Programs {
+func (r *Run) Skipped() (n int) {
+	r.t.Helper()
+	for _, id := range r.Held().Programs {
 		p, err := ebpf.NewProgramFromID(ebpf.ProgramID(id))
-		require.NoError(t, err)
+		require.NoError(r.t, err)
 		s, err := p.Stats()
-		require.NoError(t, err)
+		require.NoError(r.t, err)
 		n += int(s.RecursionMisses)
-		require.NoError(t, p.Close())
+		require.NoError(r.t, p.Close())
 	}
 	return n
 }

@@ -15,7 +15,7 @@ const mostAgain = 3
 // that are emulated stand still for seconds now and then, which no test of a kernel's timers can know of. So what passes at the second attempt, in
 // the same company, is told in the tables, and is no failure.
 func again(r *result, done outcome.Plan) (outcome.Plan, bool) {
-	p := outcome.Plan{Environment: done.Environment}
+	p := outcome.Plan{Environment: done.Environment, Privileges: done.Privileges}
 	if len(r.Errs) > 0 || len(r.failures()) > mostAgain {
 		return p, false
 	}

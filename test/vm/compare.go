@@ -48,12 +48,12 @@ func readCells(text string) cells {
 	return found
 }
 
-// worse lists what a document has that is worse than in the one before, of what was run: of all packages or only of those that have results.
-func worse(before, after string, results []*result, allPackages bool) []string {
+// worse lists what a document has that is worse than in the one before, of what was run: of all packages or of the selected ones.
+func (o options) worse(before, after string, results []*result) []string {
 	old, now := readCells(before), readCells(after)
 	var list []string
 	for place, had := range old {
-		if !ran(results, place, allPackages) {
+		if !o.ran(results, place) {
 			continue
 		}
 		has, there := now[place]
@@ -66,7 +66,7 @@ func worse(before, after string, results []*result, allPackages bool) []string {
 	}
 	// A metric has a row where a kernel can not give it only.
 	for place, has := range now {
-		if isMetric(place) && rank(has) == rankNo && old[place] == "" && ran(results, place, allPackages) && inColumn(old, place) {
+		if isMetric(place) && rank(has) == rankNo && old[place] == "" && o.ran(results, place) && inColumn(old, place) {
 			list = append(list, fmt.Sprintf("%s, %s, %s: it was there and is %q", place[0], place[1], place[2], has))
 		}
 	}
@@ -90,20 +90,13 @@ func inColumn(c cells, place [3]string) bool {
 }
 
 // ran tells whether a cell is of something that was run.
-func ran(results []*result, place [3]string, allPackages bool) bool {
+func (o options) ran(results []*result, place [3]string) bool {
 	return slices.ContainsFunc(results, func(r *result) bool {
-		if r.Column != place[2] {
+		kernel, name := runOf(place)
+		if r.Column != kernel || r.Environment != name {
 			return false
 		}
-		switch place[0] {
-		case environmentTitle:
-			return r.Environment == place[1]
-		case privilegesTitle:
-			return r.Environment == privileges
-		case testsTitle:
-			return allPackages && r.Environment == "" || slices.ContainsFunc(r.Tests, func(t outcome.Test) bool { return place[1] == "`"+t.Package+"`" && r.Environment == "" })
-		}
-		return r.Environment == ""
+		return place[0] != testsTitle || o.selects(r, strings.Trim(place[1], "`"))
 	})
 }
 
@@ -113,20 +106,31 @@ func isWorse(section, had, has string) bool {
 	switch {
 	case rank(has) < rank(had):
 		return true
-	case section == privilegesTitle: // one more that is needed
+	case section == privilegesTitle || section == onTopTitle: // one more that is needed
 		return slices.ContainsFunc(strings.Fields(has), func(s string) bool {
 			return strings.HasPrefix(s, "CAP_") && !slices.Contains(strings.Fields(had), s)
 		})
 	case rank(has) > rank(had):
 		return false
 	case section == environmentTitle:
-		return after < before
-	case section == testsTitle: // fewer that pass, or more that do not
-		return after < before || skipped(has) > skipped(had) || strings.Contains(has, "failed")
+		return worth(has) < worth(had)
+	case section == testsTitle: // which of them pass is known by their names
+		return skipped(has) > skipped(had) || strings.Contains(has, "failed")
 	case rank(had) == rankTaken: // the verifier's instructions
 		return before > 0 && float64(after) > growth*float64(before)
 	}
 	return false
+}
+
+// worth orders what holds in an environment.
+func worth(cell string) int {
+	holds := strings.TrimPrefix(cell, cellTaken+" ")
+	for i, prefix := range []string{outcome.WorksBut, outcome.Works, outcome.Refuses} {
+		if strings.HasPrefix(holds, prefix) {
+			return []int{2, 3, 1}[i]
+		}
+	}
+	return 0
 }
 
 const (

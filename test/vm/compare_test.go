@@ -3,7 +3,6 @@
 package main
 
 import (
-	"slices"
 	"strings"
 	"testing"
 
@@ -29,6 +28,10 @@ func TestWorse(t *testing.T) {
 		r.Missing = append(r.Missing, outcome.Missing{Probe: r.Programs[0].Probe, Name: "ebpf.a", Why: "this kernel has no map", Unsupported: true})
 		return r
 	}
+	withoutProbe := func() *result {
+		missing := outcome.Missing{Probe: "cpu", Why: "this kernel has no iterators", Unsupported: true}
+		return &result{Column: "6.1 amd64", Suite: "bookworm", Missing: []outcome.Missing{missing}}
+	}
 	passed, skipped := test("TestKernelA", outcome.Passed), test("TestKernelB", outcome.Skipped)
 	for _, tt := range []struct {
 		name          string
@@ -42,7 +45,8 @@ func TestWorse(t *testing.T) {
 		{"not taken any more", resultOf(100, ""), resultOf(0, "this kernel has no map"), cellNo + " [1]"},
 		{"taken now", resultOf(0, "this kernel has no map"), resultOf(100, ""), ""},
 		{"a program is gone", resultOf(100, ""), &result{Column: "6.1 amd64"}, "nothing"},
-		{"fewer pass", resultOf(1, "", passed, passed), resultOf(1, "", passed), `it was "2" and is "1"`},
+		{"fewer pass, which their names tell", resultOf(1, "", passed, passed), resultOf(1, "", passed), ""},
+		{"none of a package is there", resultOf(1, "", passed), resultOf(1, ""), `it was "1" and is "nothing"`},
 		{"one is skipped", resultOf(1, "", passed), resultOf(1, "", passed, skipped), "1 skipped"},
 		{"one more is skipped", resultOf(1, "", passed, skipped), resultOf(1, "", passed, skipped, skipped), "2 skipped"},
 		{"one less is skipped", resultOf(1, "", passed, skipped, skipped), resultOf(1, "", passed, skipped), ""},
@@ -50,11 +54,14 @@ func TestWorse(t *testing.T) {
 		{"one fails", resultOf(1, "", passed), resultOf(1, "", passed, test("TestKernelB", outcome.Failed)), "1 failed"},
 		{"a metric is not there any more", resultOf(100, ""), withoutMetric(resultOf(100, "")), "`ebpf.a`"},
 		{"a metric is there now", withoutMetric(resultOf(100, "")), resultOf(100, ""), ""},
+		{"a probe is not there any more", resultOf(100, ""), withoutProbe(), "all of it"},
+		{"a probe never was there", withoutProbe(), withoutProbe(), ""},
+		{"a probe is there now", withoutProbe(), resultOf(100, ""), ""},
 		{"a metric never was there", withoutMetric(resultOf(100, "")), withoutMetric(resultOf(100, "")), ""},
 		{"another kernel was run", resultOf(100, ""), &result{Column: "5.10 amd64"}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			list := worse(document([]*result{tt.before}), document([]*result{tt.after}), []*result{tt.after}, true)
+			list := options{}.worse(document([]*result{tt.before}), document([]*result{tt.after}), []*result{tt.after})
 			if tt.want == "" {
 				assert.Empty(t, list)
 				return
@@ -73,24 +80,28 @@ func TestWorsePrivileges(t *testing.T) {
 	}
 	none := needs()
 	before, after := needs("CAP_BPF"), needs("CAP_NET_RAW", "CAP_BPF")
-	assert.Len(t, worse(privilegesDocument([]*result{none}), privilegesDocument([]*result{before}), []*result{before}, true), 1)
-	assert.Empty(t, worse(privilegesDocument([]*result{before}), privilegesDocument([]*result{none}), []*result{none}, true))
-	assert.Len(t, worse(privilegesDocument([]*result{before}), privilegesDocument([]*result{after}), []*result{after}, true), 1)
-	assert.Empty(t, worse(privilegesDocument([]*result{after}), privilegesDocument([]*result{before}), []*result{before}, true))
+	assert.Len(t, options{}.worse(privilegesDocument([]*result{none}), privilegesDocument([]*result{before}), []*result{before}), 1)
+	assert.Empty(t, options{}.worse(privilegesDocument([]*result{before}), privilegesDocument([]*result{none}), []*result{none}))
+	assert.Len(t, options{}.worse(privilegesDocument([]*result{before}), privilegesDocument([]*result{after}), []*result{after}), 1)
+	assert.Empty(t, options{}.worse(privilegesDocument([]*result{after}), privilegesDocument([]*result{before}), []*result{before}))
 }
 
 func TestWorseEnvironments(t *testing.T) {
-	passing := func(n int) *result {
-		return &result{Column: "6.1 amd64", Environment: "no-btf", Tests: slices.Repeat([]outcome.Test{test("TestKernelA", outcome.Passed)}, n)}
+	order := []string{outcome.Refuses, outcome.WorksBut + "ebpf.a", outcome.Works}
+	page := func(r *result) string { return document([]*result{r}) }
+	holding := func(holds string) *result {
+		found := test("TestKernelA", outcome.Passed)
+		found.Holds = holds
+		return runWith("6.1 amd64", "no-btf", found)
 	}
-	for _, tt := range []struct {
-		before, after int
-		worse         bool
-	}{{1, 1, false}, {1, 3, false}, {3, 2, true}, {1, 0, true}} {
-		before, after := passing(tt.before), passing(tt.after)
-		list := worse(document([]*result{before}), document([]*result{after}), []*result{after}, true)
-		assert.Equal(t, tt.worse, len(list) > 0, "%v: %v", tt, list)
+	for i, had := range order {
+		for j, has := range order {
+			list := options{}.worse(page(holding(had)), page(holding(has)), []*result{holding(has)})
+			assert.Equal(t, j < i, len(list) > 0, "%s, %s: %v", had, has, list)
+		}
 	}
+	failed := runWith("6.1 amd64", "no-btf", test("TestKernelA", outcome.Failed))
+	assert.Len(t, options{}.worse(page(holding(outcome.Refuses)), page(failed), []*result{failed}), 1)
 }
 
 func TestReadPins(t *testing.T) {

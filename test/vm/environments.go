@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/vm/outcome"
 )
 
 // hostArch is the running kernel's architecture.
@@ -25,6 +27,8 @@ type environment struct {
 	parameters string
 	// kernels and tests are regular expressions: where it is made, and what runs in it. An empty one is all.
 	kernels, tests string
+	// holds is what the tests have to find there, as [outcome.Test] has it.
+	holds string
 }
 
 func (e environment) title() string {
@@ -34,19 +38,41 @@ func (e environment) title() string {
 	return e.name
 }
 
-// environments in the order in which they are run.
+// on tells whether it is made on a kernel.
+func (e environment) on(kernel string) bool { return matches(e.kernels, kernel) }
+
+// butExecFailures is for what keeps off the classic tracepoints: of what the environments' tests run, one metric needs them.
+const butExecFailures = outcome.WorksBut + "ebpf.process.exec.failures"
+
+// environments in the order in which they are run. One in which different things hold on different kernels is there more than once.
 var environments = []environment{
 	{},
-	{name: "no-btf", kernels: "^6.1 amd64", tests: "^TestKernelWithoutBTF"},
-	{name: "no-tracefs", kernels: "^6.1 amd64", tests: "^TestKernelWithoutTracefs"},
-	{name: "cgroup-v1", kernels: "^(5.10|6.12) amd64", tests: "^TestKernelCgroups"},
-	{name: "cgroup-hybrid", kernels: "^(5.10|6.12) amd64", tests: "^TestKernelCgroups"},
-	{name: "lockdown-integrity", parameters: "lsm=lockdown lockdown=integrity", kernels: "^(6.1|7.2) amd64", tests: "^TestKernelLockdown"},
-	{name: "lockdown-confidentiality", parameters: "lsm=lockdown lockdown=confidentiality", kernels: "^6.1 amd64", tests: "^TestKernelLockdown"},
-	{name: "perf-event-paranoid", kernels: "^(5.10|6.1) amd64", tests: "^TestKernelPerfEventParanoid"},
-	{name: "user-namespace", kernels: "^6.1 amd64", tests: "^TestKernelUserNamespace"},
+	{name: "no-btf", kernels: "^6.1 amd64", tests: "^TestKernelWithoutBTF", holds: outcome.Refuses},
+	{name: "no-tracefs", kernels: "^6.1 amd64", tests: "^TestKernelWithoutTracefs", holds: butExecFailures},
+	{name: "cgroup-v1", kernels: "^(5.10|6.12) amd64", tests: "^TestKernelCgroups", holds: outcome.Works},
+	{name: "cgroup-hybrid", kernels: "^(5.10|6.12) amd64", tests: "^TestKernelCgroups", holds: outcome.Works},
+	{
+		name: "lockdown-integrity", parameters: "lsm=lockdown lockdown=integrity", kernels: "^(6.1|7.2) amd64", tests: "^TestKernelLockdown",
+		holds: outcome.Works,
+	},
+	{
+		name: "lockdown-confidentiality", parameters: "lsm=lockdown lockdown=confidentiality", kernels: "^6.1 amd64", tests: "^TestKernelLockdown",
+		holds: outcome.WorksBut + "ebpf.process.exec, ebpf.process.exit, ebpf.process.lifetime",
+	},
+	{name: "perf-event-paranoid", kernels: "^(5.10|6.1) amd64", tests: "^TestKernelPerfEventParanoid", holds: butExecFailures},
+	{name: "user-namespace", kernels: "^6.1 amd64", tests: "^TestKernelUserNamespace", holds: outcome.Refuses},
 	{name: privileges, kernels: "^(5.10|6.1|6.12|7.2|host) amd64"},
-	{name: "pid-namespace", kernels: "^(5.10|6.12) amd64", tests: "^TestKernelPIDNamespace"},
+	{name: "pid-namespace", kernels: "^(5.10|6.12) amd64", tests: "^TestKernelPIDNamespace", holds: outcome.Works},
+}
+
+// environmentOn is one on a kernel; false where there is none of that name.
+func environmentOn(kernel, name string) (environment, bool) {
+	for _, e := range environments {
+		if e.name == name && e.on(kernel) {
+			return e, true
+		}
+	}
+	return environment{}, false
 }
 
 // canBeRoot tells whether programs can be attached to the running kernel: as root, or by sudo without a password.

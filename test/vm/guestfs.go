@@ -79,9 +79,15 @@ func writeGuest(file string, files guestFiles, plan outcome.Plan) (err error) {
 	a.file("/etc/group", []byte(group), 0o644)
 	a.file("/plan.json", b, 0o644)
 	a.copyFile(path.Join(guestSources, "metadata.yaml"), "metadata.yaml")
+	a.suites(files.programs, plan.Suites...)
+	return a.close()
+}
+
+// suites takes test binaries, and what their tests find in their folders.
+func (a *initramfs) suites(programs binaries, suites ...outcome.Suite) {
 	data := make(map[string]bool)
-	for _, suite := range plan.Suites {
-		a.copyFile(suite.Binary, files.programs.path(suite.Package))
+	for _, suite := range suites {
+		a.copyFile(suite.Binary, programs.path(suite.Package))
 		for _, pkg := range append([]string{suite.Package}, dataOfOthers[suite.Package]...) {
 			if !data[pkg] {
 				a.copyData(path.Join(guestSources, pkg), pkg)
@@ -89,5 +95,4 @@ func writeGuest(file string, files guestFiles, plan outcome.Plan) (err error) {
 			data[pkg] = true
 		}
 	}
-	return a.close()
 }

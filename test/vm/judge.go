@@ -28,6 +28,12 @@ func judge(o options, results []*result, out io.Writer) error {
 			problems = append(problems, fmt.Sprintf("%s, %s: %s", r.Column, title, f))
 		}
 	}
+	noted, err := os.ReadFile(passedFile)
+	if err != nil {
+		return err
+	}
+	before := readPassed(string(noted))
+	problems = append(problems, o.repeated(before, results)...)
 	if o.whole(results) {
 		problems = append(problems, nowhere(results)...)
 	}
@@ -41,11 +47,15 @@ func judge(o options, results []*result, out io.Writer) error {
 	if o.run != allTests {
 		return failed // the page is of all tests
 	}
-	return errors.Join(failed, compare(o, results))
+	return errors.Join(failed, compare(o, results, before))
 }
 
-// compare holds the results against the page, and renews it when that is wanted.
-func compare(o options, results []*result) error {
+// compare holds the results against the pages and the tests that passed, and renews them when that is wanted.
+func compare(o options, results []*result, passed history) error {
+	pins, err := loadPins(pinsFile)
+	if err != nil {
+		return err
+	}
 	var kept []*result
 	for _, r := range results {
 		if r.Suite != "" {
@@ -59,9 +69,12 @@ func compare(o options, results []*result) error {
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
-		for _, place := range worse(string(before), text, kept, o.packages == "") {
+		for _, place := range append(o.worse(string(before), text, kept), unplanned(readCells(string(before)), pins)...) {
 			list = append(list, file+": "+place)
 		}
+	}
+	for _, test := range o.lost(passed, kept) {
+		list = append(list, passedFile+": "+test)
 	}
 	if slices.Sort(list); len(list) > 0 && !o.accept {
 		return fmt.Errorf("worse than before:\n%s\nKERNELFLAGS='-docs -accept' takes it as it is", strings.Join(list, "\n"))
@@ -70,8 +83,9 @@ func compare(o options, results []*result) error {
 	case !o.docs:
 		return nil
 	case !o.whole(results):
-		return fmt.Errorf("%s and %s are written after a run of the whole matrix only", docsFile, privilegesFile)
+		return fmt.Errorf("%s, %s and %s are written after a run of the whole matrix only", docsFile, privilegesFile, passedFile)
 	}
+	pages[passedFile] = passedText(kept)
 	for file, text := range pages {
 		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 			return err

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -40,7 +41,7 @@ func matrixOf(change func(guest, host *result)) []*result {
 func inModule(t *testing.T) {
 	t.Helper()
 	t.Chdir(t.TempDir())
-	for file, text := range map[string]string{pinsFile: onePin, docsFile: "", privilegesFile: ""} {
+	for file, text := range map[string]string{pinsFile: onePin, docsFile: "", privilegesFile: "", passedFile: ""} {
 		require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o755))
 		require.NoError(t, os.WriteFile(file, []byte(text), 0o644))
 	}
@@ -70,6 +71,13 @@ func TestJudge(t *testing.T) {
 		{"the verifier has twice as much to do", func(g, _ *result) { g.Programs[0].Instructions *= 2 }, `it was "✓ 1000" and is "✓ 2000"`},
 		{"the verifier has as much to do", func(g, _ *result) { g.Programs[0].Instructions += 100 }, ""},
 		{"a test is gone", func(g, _ *result) { g.Tests = nil }, "worse than before"},
+		{"a test is replaced by another", func(g, h *result) {
+			g.Tests, h.Tests = []outcome.Test{passed}, []outcome.Test{passed}
+		}, "bpf/cpu TestKernelA, 6.12 arm64: it passed, and is gone"},
+		{"a test passes at the second attempt", func(g, _ *result) { g.Tests[0].Again = true }, ""},
+		{"a test passes at the second attempt everywhere", func(g, h *result) {
+			g.Tests[0].Again, h.Tests[0].Again = true, true
+		}, "passes at its second attempt only"},
 		{"a test is skipped everywhere", func(g, h *result) {
 			g.Tests, h.Tests = append(g.Tests, skipped), append(h.Tests, skipped)
 		}, "bpf/cpu TestKernelB is skipped on every kernel"},
@@ -117,6 +125,35 @@ func TestJudgeAPart(t *testing.T) {
 	page, err := os.ReadFile(docsFile)
 	require.NoError(t, err)
 	require.Contains(t, string(page), "✓ 2000")
+}
+
+// What passed at the second attempt in the run before has no third.
+func TestJudgeAgain(t *testing.T) {
+	inModule(t)
+	all := options{run: allTests, docs: true}
+	again := func(g, _ *result) { g.Tests[0].Again = true }
+	require.NoError(t, judge(all, matrixOf(again), io.Discard))
+	require.ErrorContains(t, judge(all, matrixOf(again), io.Discard), "passes at its second attempt only")
+	require.NoError(t, judge(all, matrixOf(nil), io.Discard))
+	require.NoError(t, judge(all, matrixOf(again), io.Discard))
+}
+
+// What was taken out of the matrix is missed in every run, unless it is accepted.
+func TestJudgeTakenOut(t *testing.T) {
+	inModule(t)
+	all := options{run: allTests, docs: true}
+	require.NoError(t, judge(all, matrixOf(nil), io.Discard))
+	page, err := os.ReadFile(docsFile)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(docsFile, bytes.ReplaceAll(page, []byte("6.12 arm64"), []byte("6.11 arm64")), 0o644))
+	require.ErrorContains(t, judge(all, matrixOf(nil), io.Discard), "6.11 arm64, whole: it was there")
+	require.ErrorContains(t, judge(options{run: allTests}, matrixOf(nil)[1:], io.Discard), "6.11 arm64, whole: it was there")
+	all.accept = true
+	require.NoError(t, judge(all, matrixOf(nil), io.Discard))
+	require.NoError(t, judge(options{run: allTests}, matrixOf(nil), io.Discard))
+
+	require.NoError(t, os.Remove(passedFile))
+	require.ErrorIs(t, judge(options{run: allTests}, matrixOf(nil), io.Discard), os.ErrNotExist)
 }
 
 func TestRunJobs(t *testing.T) {

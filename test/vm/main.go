@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command vm is the kernel matrix: it runs every test that attaches programs on each of Debian's kernels, in emulated machines that need no
+// Command vm is the kernel matrix: it runs the tests that attach programs on each of Debian's kernels, in emulated machines that need no
 // rights, and on the kernel that is running. It writes docs/kernels.md, and fails when a test fails, when a test or a program runs on no
-// kernel, or when that page became worse. It is run from the module's root by `make test-kernels`.
+// kernel, when a guest's kernel complains, or when anything became worse. It is run from the module's root by `make test-kernels`.
 package main
 
 import (
@@ -41,8 +41,8 @@ func main() {
 	flag.StringVar(&o.parameters, "parameters", "", "more parameters for the kernels, such as loglevel=8")
 	flag.IntVar(&o.jobs, "jobs", min(runtime.NumCPU(), mostJobs), "how many machines run at a time; each wants 3 GiB and one CPU")
 	flag.IntVar(&o.processors, "processors", 2, "each machine's")
-	flag.StringVar(&o.keep, "keep", "", "a file of results: those of earlier runs are taken from it, and those of this one, or of its -packages, take their place")
-	flag.BoolVar(&o.docs, "docs", false, "write "+docsFile+" and "+privilegesFile+", after a run of the whole matrix")
+	flag.StringVar(&o.keep, "keep", "", "a file of results: those of earlier runs are taken from it if they are of the same binaries, and those of this one, or of its -packages, take their place")
+	flag.BoolVar(&o.docs, "docs", false, "write "+docsFile+", "+privilegesFile+" and "+passedFile+", after a run of the whole matrix")
 	flag.BoolVar(&o.verbose, "v", false, "tell of each test and program as it happens")
 	flag.BoolVar(&o.pin, "pin", false, "pin the suites' current packages, and run nothing")
 	flag.BoolVar(&o.accept, "accept", false, "write the tables although they became worse, or tests failed")
@@ -65,13 +65,17 @@ func (o options) whole(results []*result) bool {
 	if err != nil {
 		return false
 	}
+	packages, err := kernelPackages(".")
+	if err != nil {
+		return false
+	}
 	there := make(map[[2]string]bool)
 	for _, r := range results {
-		there[[2]string{r.Column, r.Environment}] = true
+		there[[2]string{r.Column, r.Environment}] = r.complete(packages)
 	}
 	for _, p := range pins {
 		for _, e := range environments {
-			if p.Name != userland && matches(e.kernels, p.String()) && !there[[2]string{p.String(), e.name}] {
+			if p.Name != userland && e.on(p.String()) && !there[[2]string{p.String(), e.name}] {
 				return false
 			}
 		}
@@ -99,7 +103,7 @@ func run(ctx context.Context, o options, out, log io.Writer) error {
 	if err := m.runAll(ctx); err != nil {
 		return err
 	}
-	if err := m.recall(); err != nil {
+	if err := m.recall(ctx); err != nil {
 		return err
 	}
 	return judge(o, m.results, out)

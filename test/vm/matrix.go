@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -19,11 +18,12 @@ import (
 // matrix is all runs.
 type matrix struct {
 	options
-	fetch    *fetcher
-	pins     []pin
-	log      io.Writer
-	work     string
-	packages []string
+	fetch *fetcher
+	pins  []pin
+	log   io.Writer
+	work  string
+	// packages are those that are selected; all of them are compiled when results are kept, which are compared with them.
+	packages, all []string
 
 	mu      sync.Mutex          // of all below, and of keep's file
 	built   map[string]binaries // by architecture
@@ -40,7 +40,7 @@ func newMatrix(o options, fetch *fetcher, pins []pin, log io.Writer) (*matrix, e
 	if err != nil {
 		return nil, err
 	}
-	m := &matrix{options: o, fetch: fetch, pins: pins, log: log, built: make(map[string]binaries)}
+	m := &matrix{options: o, fetch: fetch, pins: pins, log: log, all: all, built: make(map[string]binaries)}
 	for _, pkg := range all {
 		if matches(o.packages, pkg) && matches(o.environments, whole) {
 			m.packages = append(m.packages, pkg)
@@ -91,7 +91,7 @@ func (m *matrix) guests(ctx context.Context) ([]*job, error) {
 			return nil, err
 		}
 		for _, e := range environments {
-			if matches(m.environments, e.title()) && matches(e.kernels, p.String()) {
+			if matches(m.environments, e.title()) && e.on(p.String()) {
 				title := p.String() + ", " + e.title()
 				jobs = append(jobs, &job{title: title, long: e.name == "", run: func(ctx context.Context) (*result, error) {
 					return m.guest(ctx, *p, guestFiles{kernel: files, root: root}, e, title)
@@ -113,6 +113,9 @@ func (m *matrix) guest(ctx context.Context, p pin, files guestFiles, e environme
 		return runGuest(ctx, p, files, m.work, todo, e.parameters+" "+m.parameters, m.processors, tell)
 	}
 	r = attempt(todo)
+	if r.Made, err = m.made(files.programs, p.String(), e, packagesIn(todo)); err != nil {
+		return nil, err
+	}
 	if failed, ok := again(r, todo); ok && ctx.Err() == nil {
 		tell.print("runs again what failed")
 		r.amend(attempt(failed))
@@ -126,7 +129,7 @@ func (m *matrix) host() []*job {
 	var jobs []*job
 	host := "host " + hostArch
 	for _, e := range environments {
-		if e.name != "" && e.name != privileges || !matches(m.environments, e.title()) || !matches(m.kernels, host) {
+		if e.name != "" && e.name != privileges || !e.on(host) || !matches(m.environments, e.title()) || !matches(m.kernels, host) {
 			continue
 		}
 		title := host + ", " + e.title()
@@ -140,7 +143,13 @@ func (m *matrix) host() []*job {
 			if err != nil {
 				return nil, err
 			}
-			r := runHost(ctx, m.work, programs, plan(e, packagesOn(host, m.packages), m.options.run), tell)
+			todo := plan(e, packagesOn(host, m.packages), m.options.run)
+			sums, err := m.made(programs, host, e, packagesIn(todo))
+			if err != nil {
+				return nil, err
+			}
+			r := runHost(ctx, m.work, programs, todo, tell)
+			r.Made = sums
 			tell.print("ended")
 			return r, ctx.Err()
 		}})
@@ -157,7 +166,15 @@ func (m *matrix) programs(ctx context.Context, arch string) (binaries, error) {
 	}
 	tell := newProgress(m.log, "tests for "+arch, m.verbose)
 	tell.print("compiling")
-	b, err := build(ctx, arch, append([]string{environmentPackage}, m.packages...), m.work)
+	packages := append([]string{environmentPackage}, m.packages...)
+	if m.keep != "" {
+		packages = append(packages, m.all...)
+	}
+	if matches(m.environments, privileges) {
+		packages = append(packages, probePackages()...)
+	}
+	slices.Sort(packages)
+	b, err := build(ctx, arch, slices.Compact(packages), m.work)
 	if err == nil {
 		tell.print("compiled")
 		m.built[arch] = b
@@ -182,66 +199,4 @@ func (m *matrix) folders(ctx context.Context, wanted func(pin) bool) ([]string, 
 		return nil, fmt.Errorf("%s lacks a kernel or a %s", pinsFile, userland)
 	}
 	return dirs, nil
-}
-
-// note keeps a result for the next run, whatever becomes of this one.
-func (m *matrix) note(r *result) error {
-	if m.keep == "" {
-		return nil
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	kept, err := m.kept()
-	if err != nil {
-		return err
-	}
-	place := r.Column + ", " + r.Environment
-	if before := kept[place]; before != nil && m.options.packages != "" {
-		r.beside(before, m.packages)
-	}
-	kept[place] = r
-	b, err := json.Marshal(kept)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(m.keep, b, 0o644)
-}
-
-// kept are the results of this run and of earlier ones.
-func (m *matrix) kept() (map[string]*result, error) {
-	kept := make(map[string]*result)
-	b, err := os.ReadFile(m.keep)
-	if errors.Is(err, os.ErrNotExist) {
-		return kept, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return kept, json.Unmarshal(b, &kept)
-}
-
-// recall puts the kept results in the place of this run's, which are among them, in the matrix's order.
-func (m *matrix) recall() error {
-	if m.keep == "" {
-		return nil
-	}
-	kept, err := m.kept()
-	if err != nil {
-		return err
-	}
-	var columns []string
-	for _, p := range m.pins {
-		if !slices.Contains(columns, p.String()) {
-			columns = append(columns, p.String())
-		}
-	}
-	m.results = nil
-	for _, column := range append(columns, "host "+hostArch) {
-		for _, e := range environments {
-			if r, ok := kept[column+", "+e.name]; ok {
-				m.results = append(m.results, r)
-			}
-		}
-	}
-	return nil
 }

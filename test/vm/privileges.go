@@ -45,6 +45,12 @@ func privilegesDocument(results []*result) string {
 	var out strings.Builder
 	out.WriteString(privilegesPreamble)
 	t.markdown(&out)
+	if more := onTopTable(results); len(more.rows) > 0 {
+		more.markdown(&out)
+	}
+	if suites := suitesTable(results, n); len(suites.rows) > 0 {
+		suites.markdown(&out)
+	}
 	out.WriteString("\n## What is said\n\nWithout one of them, all else goes on, and the component reports one sentence:\n\n")
 	for _, sentence := range sentences(results) {
 		fmt.Fprintf(&out, "- %s\n", sentence)
@@ -63,10 +69,14 @@ func privilegesCell(p outcome.Privileges, n *notes) string {
 	switch {
 	case len(p.Never) > 0 && cell == "":
 		return cellNo + " " + n.mark(strings.Join(p.Never, "; "))
-	case len(p.Never) > 0:
-		return cell + " " + n.mark(strings.Join(p.Never, "; "))
 	case cell == "":
-		return "(none)"
+		cell = "(none)"
+	}
+	if len(p.Never) > 0 {
+		cell += " " + n.mark(strings.Join(p.Never, "; "))
+	}
+	if len(p.Warned) > 0 {
+		cell += " " + n.mark("with these it warns: "+strings.Join(p.Warned, "; "))
 	}
 	return cell
 }
@@ -96,14 +106,9 @@ The smallest sets of capabilities with which an unprivileged user's Collector ha
 options, and no complaint. ` + "`make test-kernels`" + ` finds them on each kernel by leaving out one after another, and proves that none of those left can go.
 CAP_SYS_ADMIN would do for CAP_BPF and CAP_PERFMON.
 
-Not tried here, and needed on top: CAP_SYS_ADMIN and CAP_SYS_PTRACE for ` + "`network_namespaces: all`" + `, containers by address, and connections in other network
-namespaces that are older than the Collector; CAP_SYS_ADMIN for ` + "`program_statistics`" + `; CAP_SYSLOG for names of kernel functions.
-
 - CAP_SYS_RESOURCE: before Linux 5.11 the memory of maps counts against the limit on locked memory. LimitMEMLOCK=infinity of systemd does as well.
 - CAP_DAC_READ_SEARCH: classic tracepoints are looked up in tracefs, which is root's. With it, cgroups' names are found by their ids as well, without a
   walk through the hierarchy.
 - ` + "`kernel.perf_event_paranoid`" + ` is at most 2 here, as the kernel has it by default. At 3, the default of Debian's kernels, classic tracepoints need
   CAP_SYS_ADMIN on top: of the probes here those with an event on system calls.
-- What resolves other processes' files and names is in ` + "`/proc`" + `, which may be mounted with hidepid: then membership in the group that its gid option names
-  is needed.
 `

@@ -37,6 +37,9 @@ const withoutCX16 = "^6.12 amd64$"
 // bootTimeout is for all that one boot does.
 const bootTimeout = 2 * time.Hour
 
+// shown is the level of the console: messages more urgent than it, so warnings and what is worse, are on it.
+const shown = 5
+
 // boot runs one kernel with one initramfs to its end, and gives its lines to tell. What else is on the console goes to log.
 func boot(ctx context.Context, p pin, vmlinuz, initrd, parameters string, processors int, log io.Writer, tell func(outcome.Line)) error {
 	machine, ok := machines[p.Arch]
@@ -52,7 +55,7 @@ func boot(ctx context.Context, p pin, vmlinuz, initrd, parameters string, proces
 	args = append(
 		args, "-accel", "tcg,thread=single", "-smp", strconv.Itoa(processors), "-m", "3G", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-serial", "stdio", "-kernel", vmlinuz, "-initrd", initrd,
-		"-append", strings.TrimSpace("console="+machine.console+" panic=-1 mitigations=off loglevel=4 random.trust_cpu=on "+parameters),
+		"-append", strings.TrimSpace("console="+machine.console+" panic=-1 mitigations=off loglevel="+strconv.Itoa(shown)+" random.trust_cpu=on "+parameters),
 	)
 	cmd := exec.CommandContext(ctx, "nice", args...)
 	cmd.WaitDelay = 10 * time.Second

@@ -29,8 +29,13 @@ type result struct {
 	Missing     []outcome.Missing
 	Tests       []outcome.Test
 	Privileges  []outcome.Privileges
+	OnTop       []outcome.OnTop
 	// Errs keep the run from being one.
 	Errs []string
+	// Made is what it is of, when it is kept.
+	Made made `json:",omitempty"`
+	// dropped are the packages whose tests were left out when it was recalled.
+	dropped []string
 }
 
 // take adds one of the guest's lines.
@@ -44,6 +49,8 @@ func (r *result) take(line outcome.Line) {
 		r.Missing = append(r.Missing, *line.Missing)
 	case line.Privileges != nil:
 		r.Privileges = append(r.Privileges, *line.Privileges)
+	case line.OnTop != nil:
+		r.OnTop = append(r.OnTop, *line.OnTop)
 	case line.Test != nil:
 		r.Tests = append(r.Tests, *line.Test)
 	case line.Done != nil:
@@ -53,9 +60,13 @@ func (r *result) take(line outcome.Line) {
 
 // beside takes from an earlier result the tests of the packages that were not run now, and what kept it from being one.
 func (r *result) beside(before *result, run []string) {
+	if r.Made == nil {
+		r.Made = make(made)
+	}
 	for _, t := range before.Tests {
 		if !slices.Contains(run, t.Package) {
 			r.Tests = append(r.Tests, t)
+			r.Made[t.Package] = before.Made[t.Package]
 		}
 	}
 	slices.SortStableFunc(r.Tests, func(a, b outcome.Test) int { return strings.Compare(a.Package, b.Package) })
@@ -71,11 +82,7 @@ func (r *result) failures() []string {
 		}
 	}
 	if r.Environment != "" { // what is missing there is what its tests look at
-		passed := func(t outcome.Test) bool { return t.Result == outcome.Passed }
-		if r.Environment != privileges && len(all) == 0 && !slices.ContainsFunc(r.Tests, passed) {
-			all = append(all, "no test ran")
-		}
-		return all
+		return append(all, r.unexpected(len(all) == 0)...)
 	}
 	for _, p := range r.Programs {
 		if p.Why != "" && !p.Unsupported {
@@ -90,13 +97,35 @@ func (r *result) failures() []string {
 	return all
 }
 
+// unexpected is what the tests of a reduced environment found, and what is not declared to hold there. When nothing failed, one must have run.
+func (r *result) unexpected(mustRun bool) []string {
+	if r.Environment == privileges {
+		return nil
+	}
+	e, _ := environmentOn(r.Column, r.Environment)
+	var list []string
+	for _, t := range r.Tests {
+		if t.Result != outcome.Passed {
+			continue
+		}
+		mustRun = false
+		if t.Holds != e.holds {
+			list = append(list, fmt.Sprintf("%s %s found %q there, and not %q", t.Package, t.Name, t.Holds, e.holds))
+		}
+	}
+	if mustRun {
+		list = append(list, "no test ran")
+	}
+	return list
+}
+
 // plan is for a guest. In a reduced environment only its own tests are run.
 func plan(e environment, packages []string, run string) outcome.Plan {
 	p := outcome.Plan{Environment: e.name, Report: e.name == "", Privileges: e.name == privileges}
 	switch e.name {
 	case "":
 	case privileges:
-		return p
+		packages = probePackages()
 	default:
 		packages, run = []string{environmentPackage}, e.tests
 	}
@@ -106,6 +135,15 @@ func plan(e environment, packages []string, run string) outcome.Plan {
 		})
 	}
 	return p
+}
+
+// packagesIn are those of a plan.
+func packagesIn(p outcome.Plan) []string {
+	var list []string
+	for _, s := range p.Suites {
+		list = append(list, s.Package)
+	}
+	return list
 }
 
 // runGuest boots a kernel and does what the plan says.
@@ -122,6 +160,13 @@ func runGuest(ctx context.Context, p pin, files guestFiles, work string, plan ou
 		r.take(line)
 		tell.tell(line)
 	})
+	broken, stood := complaints(console.String())
+	for _, line := range stood {
+		tell.print("stood still: %s", line)
+	}
+	for _, text := range broken {
+		r.Errs = append(r.Errs, "the kernel says:\n"+text)
+	}
 	if err != nil {
 		r.Errs = append(r.Errs, fmt.Sprintf("%v; the end of its console:\n%s", err, tail(console.String())))
 	}

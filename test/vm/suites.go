@@ -98,14 +98,14 @@ func (b binaries) path(pkg string) string { return filepath.Join(b.dir, binary(p
 // guest is the path of the program that runs in the guest.
 func (b binaries) guest() string { return filepath.Join(b.dir, path.Base(guestPackage)) }
 
-// build compiles the guest and the packages' tests statically.
+// build compiles the guest and the packages' tests statically, and to the same bytes from the same sources, wherever and whenever that is.
 func build(ctx context.Context, arch string, packages []string, dir string) (binaries, error) {
 	b := binaries{dir: filepath.Join(dir, arch)}
 	if err := os.MkdirAll(b.dir, 0o755); err != nil {
 		return b, err
 	}
 	compile := func(command []string, packages ...string) error {
-		args := slices.Concat(command, []string{"-trimpath", "-ldflags=-s -w", "-o", b.dir + "/"})
+		args := slices.Concat(command, []string{"-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", b.dir + "/"})
 		for _, pkg := range packages {
 			args = append(args, "./"+pkg)
 		}

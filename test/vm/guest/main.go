@@ -111,12 +111,14 @@ func execute(plan *outcome.Plan, s setting, w io.Writer) error {
 			done.Errors = append(done.Errors, err.Error())
 		}
 	}
+	suites := plan.Suites
 	if plan.Privileges {
-		if err := privileges(tell); err != nil {
+		suites = nil // they are run with what is found to be enough
+		if err := privileges(plan, s, tell); err != nil {
 			done.Errors = append(done.Errors, err.Error())
 		}
 	}
-	for _, suite := range plan.Suites {
+	for _, suite := range suites {
 		if err := runSuite(suite, plan.Environment, s, tell); err != nil {
 			done.Errors = append(done.Errors, fmt.Sprintf("%s: %v", suite.Package, err))
 		}

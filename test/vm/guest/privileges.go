@@ -18,27 +18,11 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/ebpfreceiver/ebpfreceiver/bpf"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/probe"
+	"github.com/ebpfreceiver/ebpfreceiver/test/capability"
 	"github.com/ebpfreceiver/ebpfreceiver/test/vm/outcome"
 )
-
-// capabilities that may matter, from the one that gives most to the one that gives least.
-var capabilities = []struct {
-	name   string
-	number uintptr
-}{
-	{"CAP_SYS_ADMIN", unix.CAP_SYS_ADMIN},
-	{"CAP_SYS_RESOURCE", unix.CAP_SYS_RESOURCE},
-	{"CAP_SYS_PTRACE", unix.CAP_SYS_PTRACE},
-	{"CAP_NET_ADMIN", unix.CAP_NET_ADMIN},
-	{"CAP_DAC_READ_SEARCH", unix.CAP_DAC_READ_SEARCH},
-	{"CAP_NET_RAW", unix.CAP_NET_RAW},
-	{"CAP_PERFMON", unix.CAP_PERFMON},
-	{"CAP_BPF", unix.CAP_BPF},
-}
 
 // tryTimeout is what one try may take.
 const tryTimeout = time.Minute
@@ -64,16 +48,14 @@ func tryWith(set []string, config map[string]any) (o observation, err error) {
 	if err != nil {
 		return o, err
 	}
-	attr := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-	for _, c := range capabilities {
-		if slices.Contains(set, c.name) {
-			attr.AmbientCaps = append(attr.AmbientCaps, c.number)
-		}
+	capabilities, err := capability.Numbers(set)
+	if err != nil {
+		return o, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), tryTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", tryCommand, string(b))
-	cmd.Dir, cmd.SysProcAttr = "/", attr
+	cmd.Dir, cmd.SysProcAttr = "/", unprivileged(capabilities...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGQUIT) } // which tells what it was doing
 	var out, complaint bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaint
@@ -83,35 +65,20 @@ func tryWith(set []string, config map[string]any) (o observation, err error) {
 	return o, json.Unmarshal(out.Bytes(), &o)
 }
 
-// permitted are the capabilities that this process can give.
-func permitted() ([]string, error) {
-	var header unix.CapUserHeader
-	var data [2]unix.CapUserData
-	header.Version = unix.LINUX_CAPABILITY_VERSION_3
-	if err := unix.Capget(&header, &data[0]); err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, c := range capabilities {
-		if data[c.number/32].Permitted&(1<<(c.number%32)) != 0 {
-			names = append(names, c.name)
-		}
-	}
-	return names, nil
-}
-
-// privileges finds the smallest set of capabilities for each probe, as it is by default and with all that it has; and tries what is
-// lost when one of all those is missing.
-func privileges(tell func(outcome.Line)) error {
+// privileges finds the smallest set of capabilities for each probe, as it is by default and with all that it has; tries what is lost when one of all
+// those is missing; and runs the probes' own tests with the set for everything.
+func privileges(plan *outcome.Plan, s setting, tell func(outcome.Line)) error {
 	specs, err := probe.Builtin(bpf.Probes)
 	if err != nil {
 		return err
 	}
-	all, err := permitted()
+	_, permitted, err := capability.Current()
 	if err != nil {
 		return err
 	}
+	all := permitted.Names()
 	var errs []error
+	everything := make(map[string][]string)
 	needs := make(map[string][]string)
 	for _, name := range slices.Sorted(maps.Keys(specs)) {
 		for what, config := range map[string]map[string]any{outcome.Defaults: nil, outcome.Everything: allOf(specs[name])} {
@@ -122,10 +89,13 @@ func privileges(tell func(outcome.Line)) error {
 			}
 			p.Probe, p.What = name, what
 			needs[name] = append(needs[name], p.Capabilities...)
+			if what == outcome.Everything {
+				everything[name] = p.Capabilities
+			}
 			tell(outcome.Line{Privileges: p})
 		}
 	}
-	return errors.Join(append(errs, oneMissing(specs, needs))...)
+	return errors.Join(append(errs, oneMissing(specs, needs), unprivilegedSuites(plan, s, everything, tell))...)
 }
 
 // alone is a receiver's configuration with one probe. One that sees packets sees those of the loopback.
@@ -174,9 +144,16 @@ func smallest(all []string, config map[string]any) (*outcome.Privileges, error) 
 		o.Complaints = slices.DeleteFunc(o.Complaints, func(s string) bool {
 			return slices.ContainsFunc(whole.Complaints, func(known string) bool { return reason(known) == reason(s) })
 		})
-		return len(o.Complaints) == 0 && contains(o.Data, whole.Data), o, err
+		o.Warnings = slices.DeleteFunc(o.Warnings, func(s string) bool { return slices.Contains(whole.Warnings, s) })
+		// One that names a right is about what the right would give on top, and is told in the table.
+		baseless := slices.ContainsFunc(o.Warnings, func(s string) bool { return !strings.Contains(s, "CAP_") })
+		return len(o.Complaints) == 0 && !baseless && contains(o.Data, whole.Data), o, err
 	}
 	set, err := asTold(all, enough)
+	if err != nil {
+		return nil, err
+	}
+	_, last, err := enough(set)
 	if err != nil {
 		return nil, err
 	}
@@ -189,7 +166,7 @@ func smallest(all []string, config map[string]any) (*outcome.Privileges, error) 
 				return nil, err
 			}
 			if ok {
-				set = less
+				set, last = less, o
 				continue
 			}
 			p.Without[name] = strings.Join(o.Complaints, "; ")
@@ -198,6 +175,7 @@ func smallest(all []string, config map[string]any) (*outcome.Privileges, error) 
 			}
 		}
 		if len(set) == len(p.Capabilities) {
+			p.Warned = last.Warnings
 			return p, nil // each is needed
 		}
 	}

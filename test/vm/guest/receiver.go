@@ -19,6 +19,8 @@ import (
 	"go.opentelemetry.io/collector/confmap"
 	"go.opentelemetry.io/collector/consumer/consumertest"
 	"go.opentelemetry.io/collector/receiver/receivertest"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	ebpfreceiver "github.com/ebpfreceiver/ebpfreceiver/receiver"
 )
@@ -27,6 +29,8 @@ import (
 type observation struct {
 	// Complaints are the sentences by which it told what is missing.
 	Complaints []string
+	// Warnings are what its log warns of besides.
+	Warnings []string
 	// Data are the names of metrics with data points, and of events with records.
 	Data []string
 }
@@ -51,6 +55,8 @@ func observe(config map[string]any) (o observation, err error) {
 	host := &complaintHost{Host: componenttest.NewNopHost()}
 	metricsSink, logsSink := new(consumertest.MetricsSink), new(consumertest.LogsSink)
 	set := receivertest.NewNopSettings(factory.Type())
+	core, logged := observer.New(zap.WarnLevel)
+	set.Logger = zap.New(core)
 	metrics, err := factory.CreateMetrics(ctx, set, cfg, metricsSink)
 	if err != nil {
 		return o, err
@@ -91,15 +97,32 @@ func observe(config map[string]any) (o observation, err error) {
 		}
 	}
 	o.Complaints, o.Data = host.complaints(), slices.Sorted(maps.Keys(data))
+	o.Warnings = warnings(logged.All(), host.reported)
 	return o, err
+}
+
+// warnings are the messages that are not of what the component reported, each once.
+func warnings(logged []observer.LoggedEntry, reported []string) (list []string) {
+	for _, entry := range logged {
+		known := slices.ContainsFunc(entry.Context, func(f zap.Field) bool {
+			err, ok := f.Interface.(error)
+			return ok && slices.Contains(reported, err.Error())
+		})
+		if !known && !slices.Contains(list, entry.Message) {
+			list = append(list, entry.Message)
+		}
+	}
+	slices.Sort(list)
+	return list
 }
 
 // complaintHost keeps what the component says is missing. Each pipeline is told the same.
 type complaintHost struct {
 	component.Host
 
-	mu    sync.Mutex
-	lines []string
+	mu       sync.Mutex
+	reported []string // as a whole
+	lines    []string
 }
 
 // Report implements [componentstatus.Reporter].
@@ -109,6 +132,7 @@ func (h *complaintHost) Report(e *componentstatus.Event) {
 	if e.Err() == nil {
 		return
 	}
+	h.reported = append(h.reported, e.Err().Error())
 	for _, line := range strings.Split(e.Err().Error(), "\n") {
 		if !slices.Contains(h.lines, line) {
 			h.lines = append(h.lines, line)

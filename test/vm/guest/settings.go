@@ -21,6 +21,8 @@ type setting struct {
 	process *syscall.SysProcAttr
 	// container is an own root for the tests, with what the host has at hostRoot; see enterContainer.
 	container bool
+	// variables of the tests' environment, as os.Environ has them.
+	variables []string
 	// cgroup that the tests are started in; empty is the guest's own.
 	cgroup string
 }

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ebpfreceiver/ebpfreceiver/test/capability"
 	"github.com/ebpfreceiver/ebpfreceiver/test/vm/outcome"
 )
 
@@ -41,7 +42,7 @@ func runSuite(suite outcome.Suite, environment string, s setting, tell func(outc
 	}
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Dir, cmd.SysProcAttr = suite.Dir, s.process
-	cmd.Env = append(os.Environ(), outcome.EnvironmentVariable+"="+environment)
+	cmd.Env = append(append(os.Environ(), outcome.EnvironmentVariable+"="+environment), s.variables...)
 	if s.cgroup != "" {
 		dir, err := openCgroup(s.cgroup)
 		if err != nil {
@@ -94,6 +95,7 @@ type parser struct {
 
 	test   string // that is running
 	holds  string // what it tells of its environment
+	onTop  []capability.Needs
 	output strings.Builder
 	failed bool
 }
@@ -115,13 +117,17 @@ func (p *parser) read(r io.Reader) error {
 func (p *parser) line(line string) {
 	if name, ok := strings.CutPrefix(line, "=== RUN   "); ok {
 		if name = strings.TrimSpace(name); !strings.Contains(name, "/") {
-			p.test, p.holds = name, ""
+			p.test, p.holds, p.onTop = name, "", nil
 			p.output.Reset()
 		}
 		return
 	}
 	if rest, ok := strings.CutPrefix(line, "=== ATTR  "+p.test+" "+outcome.Holds+" "); ok {
 		p.holds = strings.TrimSpace(rest)
+		return
+	}
+	if _, value, ok := strings.Cut(line, " "+capability.NeedsAttribute+" "); ok && strings.HasPrefix(line, "=== ATTR  "+p.test) { // of it, or a part of it
+		p.onTop = append(p.onTop, capability.ParseNeeds(value))
 		return
 	}
 	for prefix, result := range map[string]string{
@@ -147,7 +153,7 @@ func (p *parser) finish(result, name string, seconds float64) {
 	if name == "" {
 		return
 	}
-	test := &outcome.Test{Package: p.pkg, Name: name, Result: result, Seconds: seconds, Holds: p.holds}
+	test := &outcome.Test{Package: p.pkg, Name: name, Result: result, Seconds: seconds, Holds: p.holds, OnTop: p.onTop}
 	if result != outcome.Passed {
 		test.Output = strings.TrimSpace(p.output.String())
 	}

@@ -3,6 +3,8 @@
 // Package outcome is what the kernel matrix's guest and its driver tell each other, as JSON.
 package outcome
 
+import "github.com/ebpfreceiver/ebpfreceiver/test/capability"
+
 // Modules is the guest's folder of kernel modules, which are loaded in the order of their names.
 const Modules = "/modules"
 
@@ -15,7 +17,7 @@ type Plan struct {
 	Environment string
 	// Report tells whether all probes are loaded and reported on.
 	Report bool
-	// Privileges tells whether the smallest sets of capabilities are searched.
+	// Privileges tells whether the smallest sets of capabilities are searched, and the suites, which are the probes' own, run with those only.
 	Privileges bool `json:",omitempty"`
 	// Suites are the test binaries to run, in order.
 	Suites []Suite
@@ -40,6 +42,7 @@ type Line struct {
 	Missing *Missing `json:",omitempty"`
 	// Privileges of one probe.
 	Privileges *Privileges `json:",omitempty"`
+	OnTop      *OnTop      `json:",omitempty"`
 	Test       *Test       `json:",omitempty"`
 	Done       *Done       `json:",omitempty"`
 }
@@ -89,6 +92,18 @@ type Privileges struct {
 	Without map[string]string `json:",omitempty"`
 	// Never is what the receiver says is missing with all capabilities, because the kernel lacks something.
 	Never []string `json:",omitempty"`
+	// Warned is what its log warns of with Capabilities, and does not with all.
+	Warned []string `json:",omitempty"`
+}
+
+// OnTop is what a test needs besides what its probe does.
+type OnTop struct {
+	// What it is for, as the test says.
+	What string
+	// Package and Test that say so.
+	Package, Test string
+	// Capabilities without one of which the test fails.
+	Capabilities []string
 }
 
 // What becomes of a test.
@@ -105,6 +120,8 @@ type Test struct {
 	Seconds float64
 	// Output of a test that did not pass.
 	Output string `json:",omitempty"`
+	// OnTop is what it said that it needs besides what its probe does.
+	OnTop []capability.Needs `json:",omitempty"`
 	// Again tells that it failed, with that output, and passed when it was run again.
 	Again bool `json:",omitempty"`
 	// Holds is what a test of a reduced environment found to hold there: the value of the attribute of that name.
