@@ -12,7 +12,8 @@
  *			finds no row passes eight of them at once
  *   name_sets		the number of those elements; user space gives an option of
  *			the type entries half as many slots as entries
- *   name_find(address), name_put(address, value), name_add(address, value), name_remove(address)
+ *   name_find(address), name_put(address, value), name_add(address, value), name_remove(address),
+ *   name_in_slot(address): whether the row is not in the hash
  *
  * Whoever adds or removes the row of an address must be alone with that address, as with a
  * socket's lock held; name_add is for who is not. What a row says may be that of another address
@@ -29,6 +30,8 @@
 /* Instead of an address: nothing is there, or the row is being written. */
 #define SLOT_FREE 0
 #define SLOT_TAKEN 1
+
+#define SLOTS_UNUSED __attribute__((unused))
 
 #define SLOTTED_HASH(_name, _value, _entries)                                  \
 	struct _name##_set {                                                   \
@@ -71,30 +74,32 @@
 			return &set->rows[way];                                \
 		return set->elsewhere ? bpf_map_lookup_elem(&_name, &address) : 0; \
 	}                                                                      \
+	static __always_inline SLOTS_UNUSED bool _name##_in_slot(u64 address)  \
+	{                                                                      \
+		u32 way;                                                       \
+		struct _name##_set *set = _name##_set_of(address, &way);       \
+		return set && *(volatile u64 *)&set->addresses[way] == address; \
+	}                                                                      \
 	static __always_inline int _name##_insert(u64 address, const _value *row, u64 flags) \
 	{                                                                      \
 		u32 way;                                                       \
 		struct _name##_set *set = _name##_set_of(address, &way);       \
+		u64 before;                                                    \
 		int error;                                                     \
 		if (!set)                                                      \
 			return -1;                                             \
-		if (*(volatile u64 *)&set->addresses[way] == address) {        \
-			if (flags == BPF_NOEXIST)                              \
+		before = *(volatile u64 *)&set->addresses[way];                \
+		if (before == address && flags == BPF_NOEXIST)                 \
+			return -EEXIST;                                        \
+		if (before != address && set->elsewhere) {                     \
+			if (flags == BPF_NOEXIST && bpf_map_lookup_elem(&_name, &address)) \
 				return -EEXIST;                                \
-			set->rows[way] = *row;                                 \
-			return 0;                                              \
-		}                                                              \
-		if (set->elsewhere) {                                          \
-			_value *there = bpf_map_lookup_elem(&_name, &address); \
-			if (there && flags == BPF_NOEXIST)                     \
-				return -EEXIST;                                \
-			if (there) {                                           \
-				*there = *row;                                 \
+			if (flags == BPF_ANY && !bpf_map_update_elem(&_name, &address, row, BPF_EXIST)) \
 				return 0;                                      \
-			}                                                      \
 		}                                                              \
-		if (*(volatile u64 *)&set->addresses[way] == SLOT_FREE &&      \
-		    __sync_val_compare_and_swap(&set->addresses[way], SLOT_FREE, SLOT_TAKEN) == SLOT_FREE) { \
+		/* Its own is taken first, too: somebody may be about to give it back. */ \
+		if ((before == SLOT_FREE || before == address) &&              \
+		    __sync_val_compare_and_swap(&set->addresses[way], before, SLOT_TAKEN) == before) { \
 			set->rows[way] = *row;                                 \
 			/* With a barrier: who sees the address sees the row. */ \
 			__sync_lock_test_and_set(&set->addresses[way], address); \
@@ -104,19 +109,29 @@
 		error = map_insert(&_name, &address, row);                     \
 		if (error)                                                     \
 			__sync_fetch_and_add(&set->elsewhere, -1);             \
+		/* The slot may have been taken for this address, by who adds: the one who is alone with it prevails. */ \
+		else if (flags == BPF_ANY && *(volatile u64 *)&set->addresses[way] == address) \
+			__sync_val_compare_and_swap(&set->addresses[way], address, SLOT_FREE); \
 		return error;                                                  \
 	}                                                                      \
 	/* In the place of a row that is there already. 0, or a negative error: there is no room. */ \
-	static __always_inline int _name##_put(u64 address, const _value *row) \
+	static __always_inline SLOTS_UNUSED int _name##_put(u64 address, const _value *row) \
 	{                                                                      \
 		return _name##_insert(address, row, BPF_ANY);                  \
 	}                                                                      \
 	/* -EEXIST where a row is there already. */                            \
-	static __always_inline int _name##_add(u64 address, const _value *row) \
+	static __always_inline SLOTS_UNUSED int _name##_add(u64 address, const _value *row) \
 	{                                                                      \
-		return _name##_insert(address, row, BPF_NOEXIST);              \
+		u32 way;                                                       \
+		struct _name##_set *set = _name##_set_of(address, &way);       \
+		int error = _name##_insert(address, row, BPF_NOEXIST);         \
+		if (error || !set || !set->elsewhere || *(volatile u64 *)&set->addresses[way] != address || \
+		    !bpf_map_lookup_elem(&_name, &address))                    \
+			return error;                                          \
+		__sync_val_compare_and_swap(&set->addresses[way], address, SLOT_FREE); \
+		return -EEXIST;                                                \
 	}                                                                      \
-	static __always_inline void _name##_remove(u64 address)                \
+	static __always_inline SLOTS_UNUSED void _name##_remove(u64 address)   \
 	{                                                                      \
 		u32 way;                                                       \
 		struct _name##_set *set = _name##_set_of(address, &way);       \

@@ -385,20 +385,30 @@ static __always_inline void keep(struct tcp_sock *tp, struct connection *c)
 
 /*
  * When the socket was last busy, in ns: with each packet that comes, each that it sends and each of its timers, it looks at
- * CLOCK_MONOTONIC. All that ends or establishes a connection is one of these (tcp_mstamp_refresh() in net/ipv4), and
- * asking for the time again would cost as much as a row.
+ * CLOCK_MONOTONIC (tcp_mstamp_refresh() in net/ipv4). To ask for the time again costs as much as to find a row.
  */
-static __always_inline u64 time_of(struct tcp_sock *tp)
+static __always_inline u64 last_busy(struct tcp_sock *tp)
 {
 	return tp->tcp_mstamp * 1000;
 }
 
-/* ns since the SYN, or since the establishment. */
-static __always_inline u64 lasted(struct tcp_sock *tp, struct connection *c)
+/*
+ * The time at which a connection ends in some state. Where that needs the peer's FIN or its last acknowledgement, it came just
+ * now. Who closes or aborts otherwise changes the state first, and sends a reset afterwards.
+ */
+static __always_inline u64 time_of_end(struct tcp_sock *tp, u8 state)
 {
-	u64 now = time_of(tp);
+	bool finished = tp->inet_conn.icsk_inet.sk.__sk_common.skc_flags & (1 << SOCK_DONE);
 
-	return now > c->began ? now - c->began : 0;
+	if (state == TCP_LAST_ACK || state == TCP_CLOSING || (state == TCP_FIN_WAIT2 && finished))
+		return last_busy(tp);
+	return bpf_ktime_get_ns();
+}
+
+/* ns since the SYN, or since the establishment. Another CPU's clock may be behind. */
+static __always_inline u64 lasted(struct connection *c, u64 until)
+{
+	return until > c->began ? until - c->began : 0;
 }
 
 /* Those of this end and the peer's, by which a socket is told from another in its memory. */
@@ -613,7 +623,7 @@ static __noinline void tell(struct tcp_sock *tp, struct connection *c, u32 error
 	if (!e)
 		return;
 	e->cgroup = cgroup_of(tp, c);
-	e->duration = c->began ? lasted(tp, c) : 0;
+	e->duration = c->began ? lasted(c, time_of_end(tp, state)) : 0;
 	e->began = c->began ? now - (bpf_ktime_get_ns() - c->began) : 0;
 	e->latency = c->latency;
 	e->transmitted = transmitted(tp, c, state);
@@ -672,7 +682,7 @@ static __noinline void finish(struct tcp_sock *tp, struct connection *c, u8 stat
 		row = connections_row(&key);
 	}
 	if (row)
-		HISTOGRAM_ADD_SHARED(&row->duration, 17, 47, 1, lasted(tp, c));
+		HISTOGRAM_ADD_SHARED(&row->duration, 17, 47, 1, lasted(c, time_of_end(tp, state)));
 }
 
 /* Connections that nobody has accepted yet, by their socket. */
@@ -754,20 +764,23 @@ static __always_inline bool is_stale(struct tcp_sock *tp, struct connection *c)
 static __always_inline void established(struct tcp_sock *tp, int old)
 {
 	struct connection *c = account(tp);
+	u64 now = last_busy(tp);
 	struct connection child;
 
 	/* There is none of a listener's child, but where data came early. */
 	if (c && !is_stale(tp, c)) {
 		if (c->began)
-			c->latency = lasted(tp, c);
-		c->began = time_of(tp);
+			c->latency = lasted(c, now);
+		/* With TCP_REPAIR, there is no packet. */
+		if (c->began < now)
+			c->began = now;
 		c->ports = ports_of(tp);
 		opened(c);
 	} else {
 		accepting(tp, &child);
 		if (old == TCP_SYN_SENT)
 			child.role = ROLE_CONNECT;
-		child.began = time_of(tp);
+		child.began = now;
 		child.ports = ports_of(tp);
 		child.opened = 1;
 		child.uncounted = 1;
@@ -1140,6 +1153,7 @@ __noinline int visit(const u64 *of)
 	c = sockets_find(address);
 	if (!c)
 		return 0;
+	read_barrier();
 	seen.sk = (struct tcp_sock *)address;
 	seen.ports = *(volatile u32 *)&c->ports;
 	read_barrier();
@@ -1221,7 +1235,10 @@ int collect_elsewhere(struct bpf_iter__bpf_map_elem *ctx)
 		return 0;
 	}
 	address = *element;
-	return visit(&address);
+	/* Two may have added it at once; then it was visited. */
+	if (!sockets_in_slot(address))
+		visit(&address);
+	return 0;
 }
 
 /* What the socket is sending again, by what made it do so: __tcp_retransmit_skb() in net/ipv4/tcp_output.c and its callers. */

@@ -34,6 +34,7 @@ type slotted struct {
 	t       testing.TB
 	program *ebpf.Program
 	rows    *ebpf.Map
+	slots   *ebpf.Map
 }
 
 func newSlotted(t testing.TB, sets, entries uint32) *slotted {
@@ -47,7 +48,7 @@ func newSlotted(t testing.TB, sets, entries uint32) *slotted {
 	c, err := ebpf.NewCollection(spec)
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
-	return &slotted{t, c.Programs["obey"], c.Maps["rows"]}
+	return &slotted{t, c.Programs["obey"], c.Maps["rows"], c.Maps["rows"+slotsSuffix]}
 }
 
 // do returns what was found, or the error's number.
@@ -70,6 +71,17 @@ func (s *slotted) elsewhere() (n int) {
 		n++
 	}
 	return n
+}
+
+// requireEmpty wants nothing left anywhere, and nobody to be told to look elsewhere.
+func (s *slotted) requireEmpty() {
+	s.t.Helper()
+	require.Zero(s.t, s.elsewhere())
+	for i := range s.slots.MaxEntries() {
+		set, err := s.slots.LookupBytes(i)
+		require.NoError(s.t, err)
+		require.Equal(s.t, make([]byte, (8+1)*8), set[:(8+1)*8], "addresses, and the number of rows elsewhere")
+	}
 }
 
 // A Go map is the truth, for addresses that often want the same slot.
@@ -112,7 +124,7 @@ func TestKernelSlotsAreAMap(t *testing.T) {
 		s.do(slotRemove, address, 0)
 	}
 	assert.Greater(t, mostElsewhere, 5, "no address wanted the slot of another")
-	assert.Zero(t, s.elsewhere())
+	s.requireEmpty()
 }
 
 // What has no room is not there, and takes nothing from the others.
@@ -137,7 +149,7 @@ func TestKernelSlotsAreFull(t *testing.T) {
 		s.do(slotRemove, address, 0)
 		assert.Zero(t, s.do(slotFind, address, 0))
 	}
-	assert.Zero(t, s.elsewhere())
+	s.requireEmpty()
 	for i := range uint64(8) {
 		assert.Zero(t, s.do(slotAdd, 0xffff888000000000+i*4096, 1), "room is given back")
 	}
@@ -172,7 +184,7 @@ func TestKernelSlotsOfManyAtOnce(t *testing.T) {
 		})
 	}
 	running.Wait()
-	assert.Zero(t, s.elsewhere())
+	s.requireEmpty()
 	for i := range uint64(64) {
 		assert.Zero(t, s.do(slotAdd, 0xffff888000000000+i*4096, 1))
 	}
