@@ -34,7 +34,7 @@ func judge(o options, results []*result, out io.Writer) error {
 	}
 	before := readPassed(string(noted))
 	problems = append(problems, o.repeated(before, results)...)
-	if o.whole(results) {
+	if o.whole(results, notPrivileges) {
 		problems = append(problems, nowhere(results)...)
 	}
 	var failed error
@@ -62,15 +62,14 @@ func compare(o options, results []*result, passed history) error {
 			kept = append(kept, r) // the host is another one everywhere
 		}
 	}
-	pages := map[string]string{docsFile: document(kept), privilegesFile: privilegesDocument(kept)}
 	var list []string
-	for file, text := range pages {
-		before, err := os.ReadFile(file)
+	for _, p := range pages {
+		before, err := os.ReadFile(p.file)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
-		for _, place := range append(o.worse(string(before), text, kept), unplanned(readCells(string(before)), pins)...) {
-			list = append(list, file+": "+place)
+		for _, place := range append(o.worse(string(before), p.text(kept), kept), unplanned(readCells(string(before)), pins)...) {
+			list = append(list, p.file+": "+place)
 		}
 	}
 	for _, test := range o.lost(passed, kept) {
@@ -79,19 +78,10 @@ func compare(o options, results []*result, passed history) error {
 	if slices.Sort(list); len(list) > 0 && !o.accept {
 		return fmt.Errorf("worse than before:\n%s\nKERNELFLAGS='-docs -accept' takes it as it is", strings.Join(list, "\n"))
 	}
-	switch {
-	case !o.docs:
+	if !o.docs {
 		return nil
-	case !o.whole(results):
-		return fmt.Errorf("%s, %s and %s are written after a run of the whole matrix only", docsFile, privilegesFile, passedFile)
 	}
-	pages[passedFile] = passedText(kept)
-	for file, text := range pages {
-		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-			return err
-		}
-	}
-	return nil
+	return writePages(o, results, kept, passed, pins)
 }
 
 // nowhere lists the tests that were skipped, and the programs that were not taken, on every kernel.

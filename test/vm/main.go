@@ -42,7 +42,7 @@ func main() {
 	flag.IntVar(&o.jobs, "jobs", min(runtime.NumCPU(), mostJobs), "how many machines run at a time; each wants 3 GiB and one CPU")
 	flag.IntVar(&o.processors, "processors", 2, "each machine's")
 	flag.StringVar(&o.keep, "keep", "", "a file of results: those of earlier runs are taken from it if they are of the same binaries, and those of this one, or of its -packages, take their place")
-	flag.BoolVar(&o.docs, "docs", false, "write "+docsFile+", "+privilegesFile+" and "+passedFile+", after a run of the whole matrix")
+	flag.BoolVar(&o.docs, "docs", false, "write "+docsFile+" and "+privilegesFile+", each after a run of all that it is about, and "+passedFile)
 	flag.BoolVar(&o.verbose, "v", false, "tell of each test and program as it happens")
 	flag.BoolVar(&o.pin, "pin", false, "pin the suites' current packages, and run nothing")
 	flag.BoolVar(&o.accept, "accept", false, "write the tables although they became worse, or tests failed")
@@ -56,8 +56,8 @@ func main() {
 	}
 }
 
-// whole tells whether the results are of all of the matrix, so that something can be said of it.
-func (o options) whole(results []*result) bool {
+// whole tells whether the results are of all of the matrix in some of its environments, so that something can be said of these.
+func (o options) whole(results []*result, of func(environment) bool) bool {
 	if o.packages != "" || o.run != allTests {
 		return false
 	}
@@ -73,14 +73,18 @@ func (o options) whole(results []*result) bool {
 	for _, r := range results {
 		there[[2]string{r.Column, r.Environment}] = r.complete(packages)
 	}
+	planned := false
 	for _, p := range pins {
 		for _, e := range environments {
-			if p.Name != userland && e.on(p.String()) && !there[[2]string{p.String(), e.name}] {
+			if p.Name == userland || !of(e) || !e.on(p.String()) {
+				continue
+			}
+			if planned = true; !there[[2]string{p.String(), e.name}] {
 				return false
 			}
 		}
 	}
-	return there[[2]string{"host " + hostArch, ""}]
+	return planned && (there[[2]string{"host " + hostArch, ""}] || !of(environments[0]))
 }
 
 func run(ctx context.Context, o options, out, log io.Writer) error {

@@ -35,9 +35,15 @@ func (r *result) place() string { return strings.TrimSpace(r.Column + " " + r.En
 
 func testName(t outcome.Test) string { return t.Package + " " + t.Name }
 
-// passedText is the file after a run, with a line for each test and the kernels in the results' order.
-func passedText(results []*result) string {
+// passedText is the file after a run, with a line for each test, and the places where it passed: here, or as is known from before.
+func passedText(results []*result, known history) string {
 	places := make(map[string][]string)
+	for had, again := range known {
+		if again {
+			had.place += onceMore
+		}
+		places[had.test] = append(places[had.test], had.place)
+	}
 	for _, r := range results {
 		for _, t := range r.Tests {
 			if t.Result != outcome.Passed {
@@ -53,9 +59,23 @@ func passedText(results []*result) string {
 	var out strings.Builder
 	out.WriteString(passedPreamble)
 	for _, test := range slices.Sorted(maps.Keys(places)) {
+		slices.Sort(places[test])
 		fmt.Fprintf(&out, "%s: %s\n", test, strings.Join(places[test], ", "))
 	}
 	return out.String()
+}
+
+// elsewhere is what is known of the matrix' other places than those of some results.
+func (h history) elsewhere(results []*result, pins []pin) history {
+	others := make(history)
+	for had, again := range h {
+		f := strings.Fields(had.place)
+		ran := slices.ContainsFunc(results, func(r *result) bool { return r.place() == had.place })
+		if !ran && len(f) > 1 && planned(pins, f[0]+" "+f[1], strings.Join(f[2:], " ")) {
+			others[had] = again
+		}
+	}
+	return others
 }
 
 // readPassed reads such a file.

@@ -27,7 +27,7 @@ func TestPassedText(t *testing.T) {
 		runWith("5.10 amd64", "", b, a, test("TestKernelC", outcome.Skipped)),
 		runWith("6.1 amd64", "", a, test("TestKernelB", outcome.Failed)),
 		runWith("6.1 amd64", "no-btf", onSecondAttempt(b)),
-	})
+	}, nil)
 	assert.Equal(t, passedPreamble+"bpf/cpu TestKernelA: 5.10 amd64, 6.1 amd64\nbpf/cpu TestKernelB: 5.10 amd64, 6.1 amd64 no-btf (second attempt)\n", text)
 	assert.Equal(t, history{
 		{"bpf/cpu TestKernelA", "5.10 amd64"}: false, {"bpf/cpu TestKernelA", "6.1 amd64"}: false,
@@ -35,10 +35,20 @@ func TestPassedText(t *testing.T) {
 	}, readPassed(text))
 }
 
+// What was not run stays known, but for what is no part of the matrix any more.
+func TestElsewhere(t *testing.T) {
+	a := test("TestKernelA", outcome.Passed)
+	before := readPassed("bpf/cpu TestKernelA: 5.10 amd64, 6.1 amd64, 6.1 amd64 no-btf (second attempt), 4.19 amd64, 6.1 amd64 no-electricity\n")
+	pins := []pin{{Name: "5.10", Arch: "amd64"}, {Name: "6.1", Arch: "amd64"}}
+	results := []*result{runWith("6.1 amd64", "", a)}
+	assert.Equal(t, passedPreamble+"bpf/cpu TestKernelA: 5.10 amd64, 6.1 amd64, 6.1 amd64 no-btf (second attempt)\n",
+		passedText(results, before.elsewhere(results, pins)))
+}
+
 // A test that passes no more is missed by its name, in what was run.
 func TestLost(t *testing.T) {
 	a, b := test("TestKernelA", outcome.Passed), test("TestKernelB", outcome.Passed)
-	before := readPassed(passedText([]*result{runWith("6.1 amd64", "", a, b), runWith("6.1 amd64", "no-btf", a)}))
+	before := readPassed(passedText([]*result{runWith("6.1 amd64", "", a, b), runWith("6.1 amd64", "no-btf", a)}, nil))
 	for _, tt := range []struct {
 		name     string
 		packages string
@@ -80,7 +90,7 @@ func TestLost(t *testing.T) {
 // That a test passes at its second attempt is an accident once, and no more.
 func TestRepeated(t *testing.T) {
 	a, b := test("TestKernelA", outcome.Passed), onSecondAttempt(test("TestKernelA", outcome.Passed))
-	noted := readPassed(passedText([]*result{runWith("6.1 amd64", "", b), runWith("5.10 amd64", "", a), runWith("6.1 amd64", "no-btf", b)}))
+	noted := readPassed(passedText([]*result{runWith("6.1 amd64", "", b), runWith("5.10 amd64", "", a), runWith("6.1 amd64", "no-btf", b)}, nil))
 	const name = "bpf/cpu TestKernelA passes at its second attempt only, and not for the first time: "
 	for _, tt := range []struct {
 		name    string
