@@ -19,6 +19,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/bench/hooks"
 )
 
 const (
@@ -157,7 +159,7 @@ func perConnection(ctx context.Context, d time.Duration) (float64, error) {
 
 func (r *run) requests(ctx context.Context) error {
 	// The machine is never quiet for long: many short rounds tell more than a few long ones.
-	rounds, slice := 120, 500*time.Millisecond
+	rounds, slice := 100, 500*time.Millisecond
 	if r.quick {
 		rounds = 5
 	}
@@ -183,13 +185,17 @@ func (r *run) requests(ctx context.Context) error {
 	if _, err := load(); err != nil {
 		return err
 	}
-	ours, theirs, ratio, err := besideNothing(ctx, rounds, tcpProbe, load)
+	took, ratios, err := inTurns(ctx, rounds, load, receiverOf(ctx, tcpProbe), hooks.Attach)
 	if err != nil {
 		return err
 	}
 	r.add(figure{
-		area: "tcp", what: "nginx and wrk, one connection per request", ours: ours, unit: "us/request",
-		beside: "without the probe", theirs: theirs, ratio: ratio, bar: 1.03,
+		area: "tcp", what: "nginx and wrk, one connection per request", ours: took[1], unit: "us/request",
+		beside: "without the probe", theirs: took[0], ratio: ratios[1], bar: 1.03,
+	})
+	r.add(figure{
+		area: "tcp", what: "the same, with programs that do nothing at its hooks", ours: took[2], unit: "us/request",
+		beside: "without them", theirs: took[0], ratio: ratios[2],
 	})
 
 	on, err := statistics()
@@ -243,41 +249,6 @@ func (r *run) costsOfRequest(ctx context.Context) error {
 	}
 	r.add(all)
 	return nil
-}
-
-// besideNothing measures a load with a receiver and without one, in turns: the medians of both, and of their ratio.
-func besideNothing(ctx context.Context, rounds int, config string, load func() (float64, error)) (ours, theirs, ratio float64, err error) {
-	with := func() (figure float64, err error) {
-		rec, err := receive(ctx, config)
-		if err != nil {
-			return 0, err
-		}
-		defer func() { err = errors.Join(err, rec.close()) }()
-		// What its start has left behind is not what is measured, nor its first collection.
-		runtime.GC()
-		pause(ctx, 200*time.Millisecond)
-		return load()
-	}
-	var all, bare, ratios []float64
-	for i := range rounds {
-		first, second := with, load
-		if i%2 == 1 {
-			first, second = load, with
-		}
-		a, err := first()
-		if err != nil {
-			return 0, 0, 0, err
-		}
-		b, err := second()
-		if err != nil {
-			return 0, 0, 0, err
-		}
-		if i%2 == 1 {
-			a, b = b, a
-		}
-		all, bare, ratios = append(all, a), append(bare, b), append(ratios, a/b)
-	}
-	return median(all), median(bare), median(ratios), nil
 }
 
 // programCosts are those of a receiver's programs during a load.

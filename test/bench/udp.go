@@ -49,13 +49,13 @@ func (r *run) echoes(ctx context.Context) error {
 		}
 		return float64(time.Since(start).Nanoseconds()) / float64(n), ctx.Err()
 	}
-	ours, theirs, ratio, err := besideNothing(ctx, rounds, udpProbe, load)
+	took, ratios, err := inTurns(ctx, rounds, load, receiverOf(ctx, udpProbe))
 	if err != nil {
 		return err
 	}
 	r.add(figure{
-		area: "udp", what: "a datagram of 1 byte, sent and received", ours: ours, unit: "ns",
-		beside: "without the probe", theirs: theirs, ratio: ratio,
+		area: "udp", what: "a datagram of 1 byte, sent and received", ours: took[1], unit: "ns",
+		beside: "without the probe", theirs: took[0], ratio: ratios[1],
 	})
 	on, err := statistics()
 	if err != nil {
