@@ -16,6 +16,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
 )
 
 //go:embed testdata/slots/slots.bpf.o
@@ -40,6 +42,10 @@ type slotted struct {
 func newSlotted(t testing.TB, sets, entries uint32) *slotted {
 	t.Helper()
 	needsRoot(t)
+	if err := kernel.New(kernel.Options{}).Require("func/bpf_sk_storage_get_tracing"); err != nil {
+		require.ErrorIs(t, err, kernel.ErrNotSupported)
+		t.Skip("no atomic exchange for programs before Linux 5.12") // about as old as that function
+	}
 	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(slotsObject))
 	require.NoError(t, err)
 	require.NoError(t, spec.Variables["rows"+setsSuffix].Set(sets))
