@@ -25,6 +25,8 @@ func pair(t testing.TB) (a, b *container) {
 	a.veth("left", b.space, "right")
 	a.up("left", "10.1.0.1/24", "fd01::1/64")
 	b.up("right", "10.1.0.2/24", "fd01::2/64")
+	a.running("left")
+	b.running("right")
 	return a, b
 }
 
@@ -37,6 +39,8 @@ func silent(t testing.TB) (a, b *container) {
 	a.veth("left", b.space, "right")
 	a.up("left", "10.1.0.1/24")
 	b.up("right", "10.1.0.2/24")
+	a.running("left")
+	b.running("right")
 	a.neighbour("left", "10.1.0.2", b.link("right").Attrs().HardwareAddr)
 	b.neighbour("right", "10.1.0.1", a.link("left").Attrs().HardwareAddr)
 	return a, b

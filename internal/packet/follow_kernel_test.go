@@ -246,6 +246,7 @@ func TestKernelMoveAndReuse(t *testing.T) {
 	a.up("again", "10.5.0.1/24")
 	b.up("far2", "10.5.0.2/24")
 	a.neighbour("again", "10.5.0.2", b.link("far2").Attrs().HardwareAddr)
+	a.running("again")
 	a.ping("10.5.0.2", 20)
 	eventually(t, func() bool {
 		now := a.counters(key.Index)

@@ -162,6 +162,13 @@ func (s *space) up(name string, addresses ...string) {
 	require.NoError(s.t, s.LinkSetUp(l))
 }
 
+// running waits until the kernel's own worker has seen that an interface is up and its cable, too: before, what is sent is thrown away before anybody sees
+// it (net/core/link_watch.c).
+func (s *space) running(name string) {
+	s.t.Helper()
+	eventually(s.t, func() bool { return s.link(name).Attrs().OperState == netlink.OperUp }, "%s does not come up", name)
+}
+
 // quiet keeps IPv6 from sending what nobody asked for.
 func (s *space) quiet() {
 	s.in(func() {
