@@ -31,6 +31,12 @@ const (
 	slotRemove
 )
 
+// firstAddress is where the kernel has its memory on amd64; any other would do.
+const firstAddress = 0xffff888000000000
+
+// nthAddress is that of one of many objects beside each other.
+func nthAddress(n int) uint64 { return firstAddress + uint64(n)*4096 }
+
 // slotted is a hash with slots.
 type slotted struct {
 	t       testing.TB
@@ -97,7 +103,7 @@ func TestKernelSlotsAreAMap(t *testing.T) {
 	addresses := make([]uint64, 48)
 	random := rand.New(rand.NewPCG(1, 2))
 	for i := range addresses {
-		addresses[i] = 0xffff888000000000 + random.Uint64N(1<<30)*2048
+		addresses[i] = firstAddress + random.Uint64N(1<<30)*2048
 	}
 	mostElsewhere := 0
 	for i := range 20000 {
@@ -137,9 +143,9 @@ func TestKernelSlotsAreAMap(t *testing.T) {
 func TestKernelSlotsAreFull(t *testing.T) {
 	s := newSlotted(t, 1, 4)
 	there := make(map[uint64]bool)
-	for i := range uint64(64) {
-		address := 0xffff888000000000 + i*4096
-		switch s.do(slotAdd, address, i+1) {
+	for i := range 64 {
+		address := nthAddress(i)
+		switch s.do(slotAdd, address, uint64(i+1)) {
 		case 0:
 			there[address] = true
 		default:
@@ -147,8 +153,8 @@ func TestKernelSlotsAreFull(t *testing.T) {
 		}
 	}
 	assert.Len(t, there, 8+4)
-	for i := range uint64(64) {
-		address := 0xffff888000000000 + i*4096
+	for i := range 64 {
+		address := nthAddress(i)
 		if there[address] {
 			assert.EqualValues(t, i+1, s.do(slotFind, address, 0))
 		}
@@ -156,8 +162,8 @@ func TestKernelSlotsAreFull(t *testing.T) {
 		assert.Zero(t, s.do(slotFind, address, 0))
 	}
 	s.requireEmpty()
-	for i := range uint64(8) {
-		assert.Zero(t, s.do(slotAdd, 0xffff888000000000+i*4096, 1), "room is given back")
+	for i := range 8 {
+		assert.Zero(t, s.do(slotAdd, nthAddress(i), 1), "room is given back")
 	}
 }
 
@@ -170,7 +176,7 @@ func TestKernelSlotsOfManyAtOnce(t *testing.T) {
 		running.Go(func() {
 			for round := range rounds {
 				for i := range each {
-					address := 0xffff888000000000 + uint64(owner*each+i)*4096
+					address := nthAddress(owner*each + i)
 					value := uint64(owner*rounds + round + 1)
 					if e := s.do(slotPut, address, value); e != 0 {
 						t.Errorf("put: error %d", e)
@@ -180,7 +186,7 @@ func TestKernelSlotsOfManyAtOnce(t *testing.T) {
 					}
 				}
 				for i := range each {
-					address := 0xffff888000000000 + uint64(owner*each+i)*4096
+					address := nthAddress(owner*each + i)
 					s.do(slotRemove, address, 0)
 					if found := s.do(slotFind, address, 0); found != 0 {
 						t.Errorf("found %d that was removed", found)
@@ -191,8 +197,8 @@ func TestKernelSlotsOfManyAtOnce(t *testing.T) {
 	}
 	running.Wait()
 	s.requireEmpty()
-	for i := range uint64(64) {
-		assert.Zero(t, s.do(slotAdd, 0xffff888000000000+i*4096, 1))
+	for i := range 64 {
+		assert.Zero(t, s.do(slotAdd, nthAddress(i), 1))
 	}
 	assert.Equal(t, 64-8, s.elsewhere(), "slots that are lost")
 }
