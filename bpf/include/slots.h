@@ -6,14 +6,23 @@
  * the row is there if the slot was free when it was added; else it is in a hash of the
  * kernel's, as all would be otherwise.
  *
+ * The kernel's allocator has objects of a kind side by side, and gives what was freed last first.
+ * So rows whose addresses are neighbors are neighbors, and those of what comes and goes are in few
+ * pages and cache lines. Slots are told apart for addresses that differ by 2 KiB at least, as
+ * those of sockets do.
+ *
  * SLOTTED_HASH(name, value, entries) declares
  *   name		the hash, for what found its slot taken
- *   name_slots		the slots, eight in an element, so that an iterator that
- *			finds no row passes eight of them at once
+ *   name_slots		the slots, sixteen in an element, so that an iterator that
+ *			finds no row passes sixteen of them at once
  *   name_sets		the number of those elements; user space gives an option of
  *			the type entries half as many slots as entries
  *   name_find(address), name_put(address, value), name_add(address, value), name_remove(address),
  *   name_in_slot(address): whether the row is not in the hash
+ *
+ * How a row is copied to its slot is told before it, in
+ *   static void name_copy(value *to, const value *from)
+ * which may leave out what nobody will read, so that it need not come into the cache. The first row begins with a pair of cache lines.
  *
  * Whoever adds or removes the row of an address must be alone with that address, as with a
  * socket's lock held; name_add is for who is not. What a row says may be that of another address
@@ -25,7 +34,12 @@
 #include "kernel.h"
 #include "map.h"
 
-#define SLOTS_IN_SET 8
+/* Slots of an element are for addresses in one block of 32 KiB, each for 2 KiB of it. */
+#define SLOT_BITS 11
+#define SLOTS_IN_SET 16
+#define SLOTS_BLOCK_BITS 15
+
+_Static_assert(SLOTS_IN_SET == 1 << (SLOTS_BLOCK_BITS - SLOT_BITS), "a slot for each part of a block");
 
 /* Instead of an address: nothing is there, or the row is being written. */
 #define SLOT_FREE 0
@@ -37,10 +51,11 @@
 	struct _name##_set {                                                   \
 		u64 addresses[SLOTS_IN_SET];                                   \
 		u64 elsewhere; /* rows in the hash whose slot is here */       \
-		_value rows[SLOTS_IN_SET];                                     \
+		_value rows[SLOTS_IN_SET] __attribute__((aligned(128)));       \
 	};                                                                     \
 	struct {                                                               \
 		__uint(type, BPF_MAP_TYPE_ARRAY);                              \
+		__uint(map_flags, BPF_F_MMAPABLE); /* aligned to a page */     \
 		__uint(max_entries, 1);                                        \
 		__type(key, u32);                                              \
 		__type(value, struct _name##_set);                             \
@@ -55,8 +70,9 @@
 	/* Fibonacci hashing, for addresses differ in their middle. To the verifier, what it gets is a number only from memory. */ \
 	__noinline u32 _name##_slot(const u64 *address)                        \
 	{                                                                      \
-		u64 hash = (address ? *address : 0) * 0x9e3779b97f4a7c15ULL;   \
-		return (hash >> 32) * (_name##_sets * SLOTS_IN_SET) >> 32;     \
+		u64 block = address ? *address >> SLOTS_BLOCK_BITS : 0;        \
+		u64 set = (block * 0x9e3779b97f4a7c15ULL >> 32) * _name##_sets >> 32; \
+		return set * SLOTS_IN_SET + (address ? *address >> SLOT_BITS & (SLOTS_IN_SET - 1) : 0); \
 	}                                                                      \
 	static __always_inline struct _name##_set *_name##_set_of(u64 address, u32 *way) \
 	{                                                                      \
@@ -100,7 +116,7 @@
 		/* Its own is taken first, too: somebody may be about to give it back. */ \
 		if ((before == SLOT_FREE || before == address) &&              \
 		    __sync_val_compare_and_swap(&set->addresses[way], before, SLOT_TAKEN) == before) { \
-			set->rows[way] = *row;                                 \
+			_name##_copy(&set->rows[way], row);                    \
 			/* With a barrier: who sees the address sees the row. */ \
 			__sync_lock_test_and_set(&set->addresses[way], address); \
 			return 0;                                              \

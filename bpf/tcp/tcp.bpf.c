@@ -179,25 +179,50 @@ struct connection {
 	u64 began;	/* CLOCK_MONOTONIC, ns: the SYN, then the establishment; 0 where that was not seen */
 	u64 transmitted;
 	u64 received;
-	u64 acked;	/* the kernel's own numbers of both, when they were last counted to the byte */
-	u64 came;
 	u64 cgroup;
 	u64 latency;	/* ns from the SYN to the establishment */
-	u32 opened;
-	u32 uncounted;	/* it was opened, and is not among the connections yet */
+	u32 opened;	/* enum opened */
 	u32 retransmits;
-	u32 out_of_order;
-	u32 heard;	/* segs_in at the last sample */
-	u32 drops;	/* of a listener */
+	union {
+		u32 out_of_order;
+		u32 drops; /* of a listener */
+	};
 	u32 ports;	/* of an established one */
 	u8 role;
 	u8 closed;	/* all of it was counted */
 	u8 closer;
 	u8 listener;
 	u8 over;	/* a collection has found it ended */
-	u8 unused[7];
-	struct process_key process;
+	u8 visited;	/* the collection's numbers are of this connection */
+	u8 unused[2];
+
+	/* The rest is in a cache line that short connections do without. */
+
+	/* What a collection last saw, if it has seen any. */
+	u64 acked;	/* the kernel's own numbers of both, when they were last counted to the byte */
+	u64 came;
+	u32 heard;	/* segs_in at the last sample */
+
+	u32 unused2[3];
+	struct process_key process; /* where somebody wants to know */
 };
+
+_Static_assert(offsetof(struct connection, acked) == 64 && sizeof(struct connection) == 128, "two cache lines");
+
+enum opened {
+	OPENED_NOT,
+	OPENED,		/* and not among the connections yet */
+	OPENED_COUNTED,
+};
+
+static __always_inline bool wants_process(void);
+
+static __always_inline void sockets_copy(struct connection *to, const struct connection *from)
+{
+	__builtin_memcpy(to, from, offsetof(struct connection, acked));
+	if (wants_process())
+		to->process = from->process;
+}
 
 /*
  * By the socket's address, from when it begins to connect or listen, or is established, to when it is destroyed. A storage of the
@@ -474,7 +499,7 @@ static __always_inline void adopt(struct tcp_sock *tp, struct connection *c, u8 
 {
 	blank(tp, c);
 	c->role = guess_role(tp, state);
-	c->opened = 1;
+	c->opened = OPENED_COUNTED;
 	c->ports = ports_of(tp);
 	c->transmitted = transmitted(tp, c, state);
 	c->received = received(tp);
@@ -485,8 +510,7 @@ static __always_inline void adopt(struct tcp_sock *tp, struct connection *c, u8 
 /* Once, whoever sees it first. It is counted at the next look, so that one row is found once for all there is of a short connection. */
 static __always_inline void opened(struct connection *c)
 {
-	if (!__sync_lock_test_and_set(&c->opened, 1))
-		__sync_lock_test_and_set(&c->uncounted, 1);
+	__sync_val_compare_and_swap(&c->opened, OPENED_NOT, OPENED);
 }
 
 static __noinline void count_failed(struct tcp_sock *tp, struct connection *c)
@@ -524,9 +548,10 @@ static __always_inline void sample(struct totals *row, struct tcp_key *key, stru
 {
 	u32 heard = tp->segs_in;
 
-	if (heard == c->heard || !tp->srtt_us)
+	if ((c->visited && heard == c->heard) || !tp->srtt_us)
 		return;
-	c->heard = heard;
+	if (c->visited)
+		c->heard = heard;
 	if (with_rtt)
 		HISTOGRAM_ADD_SHARED(&row->rtt, 3, 24, 1, tp->srtt_us >> 3);
 	if (with_rtt_min) {
@@ -561,7 +586,7 @@ static __always_inline struct totals *count(struct tcp_key *key, struct tcp_sock
 
 	if (!row)
 		return 0;
-	if (c->uncounted && __sync_lock_test_and_set(&c->uncounted, 0)) {
+	if (c->opened == OPENED && __sync_val_compare_and_swap(&c->opened, OPENED, OPENED_COUNTED) == OPENED) {
 		add(&row->connections, 1);
 		if (with_latency && c->latency)
 			HISTOGRAM_ADD_SHARED(&row->latency, 13, 37, 1, c->latency);
@@ -782,8 +807,7 @@ static __always_inline void established(struct tcp_sock *tp, int old)
 			child.role = ROLE_CONNECT;
 		child.began = now;
 		child.ports = ports_of(tp);
-		child.opened = 1;
-		child.uncounted = 1;
+		child.opened = OPENED;
 		keep(tp, &child);
 		c = &child;
 	}
@@ -1069,7 +1093,10 @@ static __always_inline bool is_locked(struct tcp_sock *sk)
 /* Whether there may be something to count of an established connection. Most are idle. */
 static __always_inline bool has_moved(struct tcp_sock *tp, struct connection *c)
 {
-	return c->acked != tp->bytes_acked || c->came != tp->bytes_received || c->uncounted || (samples() && c->heard != tp->segs_in) ||
+	u64 acked = c->visited ? c->acked : 0, came = c->visited ? c->came : 0;
+	u32 heard = c->visited ? c->heard : 0;
+
+	return acked != tp->bytes_acked || came != tp->bytes_received || c->opened == OPENED || (samples() && heard != tp->segs_in) ||
 	       (with_out_of_order && c->out_of_order != tp->rcv_ooopack);
 }
 
@@ -1105,6 +1132,13 @@ static __noinline void count_growth(struct tcp_key *key, struct connection *c, s
 	struct tcp_sock *tp;
 	bool busy;
 
+	if (!c->visited) {
+		c->acked = 0;
+		c->came = 0;
+		c->heard = 0;
+		read_barrier();
+		c->visited = 1;
+	}
 	read_barrier();
 	busy = is_locked(seen->sk);
 	read_barrier();

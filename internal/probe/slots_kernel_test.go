@@ -34,8 +34,11 @@ const (
 // firstAddress is where the kernel has its memory on amd64; any other would do.
 const firstAddress = 0xffff888000000000
 
+// slotsInSet is how many slots an element of the array has, of SLOTTED_HASH in bpf/include/slots.h.
+const slotsInSet = 16
+
 // nthAddress is that of one of many objects beside each other.
-func nthAddress(n int) uint64 { return firstAddress + uint64(n)*4096 }
+func nthAddress(n int) uint64 { return firstAddress + uint64(n)*2048 }
 
 // slotted is a hash with slots.
 type slotted struct {
@@ -92,7 +95,7 @@ func (s *slotted) requireEmpty() {
 	for i := range s.slots.MaxEntries() {
 		set, err := s.slots.LookupBytes(i)
 		require.NoError(s.t, err)
-		require.Equal(s.t, make([]byte, (8+1)*8), set[:(8+1)*8], "addresses, and the number of rows elsewhere")
+		require.Equal(s.t, make([]byte, (slotsInSet+1)*8), set[:(slotsInSet+1)*8], "addresses, and the number of rows elsewhere")
 	}
 }
 
@@ -152,7 +155,7 @@ func TestKernelSlotsAreFull(t *testing.T) {
 			require.Zero(t, s.do(slotFind, address, 0))
 		}
 	}
-	assert.Len(t, there, 8+4)
+	assert.Len(t, there, slotsInSet+4)
 	for i := range 64 {
 		address := nthAddress(i)
 		if there[address] {
@@ -162,7 +165,7 @@ func TestKernelSlotsAreFull(t *testing.T) {
 		assert.Zero(t, s.do(slotFind, address, 0))
 	}
 	s.requireEmpty()
-	for i := range 8 {
+	for i := range slotsInSet {
 		assert.Zero(t, s.do(slotAdd, nthAddress(i), 1), "room is given back")
 	}
 }
@@ -170,7 +173,7 @@ func TestKernelSlotsAreFull(t *testing.T) {
 // Each address has one owner, as a socket has its lock; they share slots.
 func TestKernelSlotsOfManyAtOnce(t *testing.T) {
 	s := newSlotted(t, 1, 64)
-	const owners, each, rounds = 8, 4, 2000
+	const owners, each, rounds = 8, 8, 1000
 	var running sync.WaitGroup
 	for owner := range owners {
 		running.Go(func() {
@@ -200,5 +203,28 @@ func TestKernelSlotsOfManyAtOnce(t *testing.T) {
 	for i := range 64 {
 		assert.Zero(t, s.do(slotAdd, nthAddress(i), 1))
 	}
-	assert.Equal(t, 64-8, s.elsewhere(), "slots that are lost")
+	assert.Equal(t, 64-slotsInSet, s.elsewhere(), "slots that are lost")
+}
+
+// Objects that the allocator has put into one block are in one element, each with a slot of its own: the sizes are those of Linux's sockets.
+func TestKernelSlotsOfNeighbors(t *testing.T) {
+	const block = 32 << 10
+	for _, size := range []uint64{2176, 2368, 2496} {
+		s := newSlotted(t, 64, 64)
+		n := 0
+		for address := uint64(firstAddress + 7*block); address+size <= firstAddress+8*block; address += size {
+			require.Zero(t, s.do(slotAdd, address, 1))
+			n++
+		}
+		assert.Zero(t, s.elsewhere(), "of %d bytes", size)
+		elements := 0
+		for i := range s.slots.MaxEntries() {
+			set, err := s.slots.LookupBytes(i)
+			require.NoError(t, err)
+			if free := make([]byte, slotsInSet*8); !bytes.Equal(set[:len(free)], free) {
+				elements++
+			}
+		}
+		assert.Equal(t, 1, elements, "%d of %d bytes", n, size)
+	}
 }

@@ -21,8 +21,8 @@ const (
 	setsSuffix  = "_sets"
 )
 
-// slotSets is the number of elements, of eight slots each, for half as many slots as entries.
-func slotSets(entries int64) uint32 { return uint32((entries + 15) / 16) }
+// slotSets is the number of elements, of sixteen slots each, for half as many slots as entries.
+func slotSets(entries int64) uint32 { return uint32((entries + 31) / 32) }
 
 // What bpf/include/packet.h declares.
 const (

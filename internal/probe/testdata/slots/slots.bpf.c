@@ -12,6 +12,11 @@ struct row {
 	u64 unused[3];
 };
 
+static __always_inline void rows_copy(struct row *to, const struct row *from)
+{
+	*to = *from;
+}
+
 SLOTTED_HASH(rows, struct row, 64);
 
 enum operation {
