@@ -58,12 +58,11 @@ func TestParseBench(t *testing.T) {
 	assert.Equal(t, result{"BenchmarkX/delta/a/10", map[string]float64{"ns/op": 0, "ratio": 1.25, "full-ns": 700}}, got[0])
 }
 
-func TestProgramID(t *testing.T) {
-	id, ok := programID("pos:\t0\nlink_type:\traw_tracepoint\nprog_id:\t5641\n")
-	assert.True(t, ok)
-	assert.Equal(t, 5641, id)
-	_, ok = programID("pos:\t0\nmap_id:\t3\n")
-	assert.False(t, ok)
+func TestFdinfoField(t *testing.T) {
+	const link = "pos:\t0\nlink_type:\traw_tracepoint\nprog_id:\t5641\n"
+	assert.Equal(t, "5641", fdinfoField(link, "prog_id"))
+	assert.Equal(t, "raw_tracepoint", fdinfoField(link, "link_type"))
+	assert.Empty(t, fdinfoField("pos:\t0\nmap_id:\t3\n", "prog_id"))
 }
 
 func TestWriteReplacesTheFigures(t *testing.T) {

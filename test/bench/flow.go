@@ -281,7 +281,7 @@ func (r *run) packetRound(ctx context.Context, config string, load packets, ours
 // socketFilters are the programs of a name that a process holds: one for each kind of interface.
 func socketFilters(pid int, name string) ([]*ebpf.Program, error) {
 	var list []*ebpf.Program
-	err := eachProgram(pid, func(p *ebpf.Program, info *ebpf.ProgramInfo) bool {
+	err := eachProgram(pid, func(p *ebpf.Program, info *ebpf.ProgramInfo, _ string) bool {
 		if info.Type == ebpf.SocketFilter && info.Name == name {
 			list = append(list, p)
 			return true

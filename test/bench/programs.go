@@ -61,7 +61,7 @@ func (c costs) total() float64 {
 // programsOf are the programs that a process holds, found through its descriptors: nobody else's are looked at.
 func programsOf(pid int) (map[string]*ebpf.Program, error) {
 	programs := make(map[string]*ebpf.Program)
-	err := eachProgram(pid, func(p *ebpf.Program, info *ebpf.ProgramInfo) bool {
+	err := eachProgram(pid, func(p *ebpf.Program, info *ebpf.ProgramInfo, _ string) bool {
 		if programs[info.Name] != nil { // a link's descriptor names its program, too
 			return false
 		}
@@ -71,8 +71,21 @@ func programsOf(pid int) (map[string]*ebpf.Program, error) {
 	return programs, err
 }
 
-// eachProgram calls fn with the programs that a process holds, some of them twice. What fn keeps is its to close.
-func eachProgram(pid int, fn func(*ebpf.Program, *ebpf.ProgramInfo) (keep bool)) error {
+// tracingProgramsOf are those programs of a process that are at tracepoints which tell them of kernel types, as tp_btf.
+func tracingProgramsOf(pid int) (programs []*ebpf.Program, err error) {
+	err = eachProgram(pid, func(p *ebpf.Program, _ *ebpf.ProgramInfo, link string) bool {
+		if p.Type() != ebpf.Tracing || link != "raw_tracepoint" {
+			return false
+		}
+		programs = append(programs, p)
+		return true
+	})
+	return programs, err
+}
+
+// eachProgram calls fn with the programs that a process holds, once for each of their descriptors, with the kind of link that this
+// is, or none. What fn keeps is its to close.
+func eachProgram(pid int, fn func(p *ebpf.Program, info *ebpf.ProgramInfo, link string) (keep bool)) error {
 	dir := fmt.Sprintf("/proc/%d/fdinfo", pid)
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -83,30 +96,30 @@ func eachProgram(pid int, fn func(*ebpf.Program, *ebpf.ProgramInfo) (keep bool))
 		if err != nil {
 			continue // closed meanwhile
 		}
-		id, ok := programID(string(text))
-		if !ok {
-			continue
+		id, err := strconv.Atoi(fdinfoField(string(text), "prog_id"))
+		if err != nil {
+			continue // something else
 		}
 		p, err := ebpf.NewProgramFromID(ebpf.ProgramID(id))
 		if err != nil {
 			continue
 		}
 		info, err := p.Info()
-		if err != nil || !fn(p, info) {
+		if err != nil || !fn(p, info, fdinfoField(string(text), "link_type")) {
 			_ = p.Close() // a descriptor
 		}
 	}
 	return nil
 }
 
-func programID(fdinfo string) (int, bool) {
+// fdinfoField is empty if there is none.
+func fdinfoField(fdinfo, name string) string {
 	for line := range strings.Lines(fdinfo) {
-		if value, ok := strings.CutPrefix(line, "prog_id:"); ok {
-			id, err := strconv.Atoi(strings.TrimSpace(value))
-			return id, err == nil
+		if value, ok := strings.CutPrefix(line, name+":"); ok {
+			return strings.TrimSpace(value)
 		}
 	}
-	return 0, false
+	return ""
 }
 
 func closePrograms(programs map[string]*ebpf.Program) {

@@ -6,8 +6,14 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"os"
 	"runtime"
 	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
 )
 
 // attachment is something that is there until detach is called.
@@ -20,8 +26,55 @@ func receiverOf(ctx context.Context, config string) attachment {
 		if err != nil {
 			return nil, err
 		}
+		// What its start has left behind is not what is measured, nor its first collection.
+		runtime.GC()
+		pause(ctx, 200*time.Millisecond)
 		return rec.close, nil
 	}
+}
+
+// atTracepoints is programs at their tracepoints. Nothing is loaded, so that a turn may be short.
+func atTracepoints(ctx context.Context, programs []*ebpf.Program) attachment {
+	return func() (func() error, error) {
+		var links []link.Link
+		detach := func() error {
+			var errs []error
+			for _, l := range links {
+				errs = append(errs, l.Close())
+			}
+			return errors.Join(errs...)
+		}
+		for _, p := range programs {
+			l, err := link.AttachTracing(link.TracingOptions{Program: p})
+			if err != nil {
+				return nil, errors.Join(fmt.Errorf("attach %s: %w", p, err), detach())
+			}
+			links = append(links, l)
+		}
+		pause(ctx, 30*time.Millisecond)
+		return detach, nil
+	}
+}
+
+// tracingPrograms are those that a receiver has at tracepoints, with what it has told them. The receiver is not there any more.
+func tracingPrograms(ctx context.Context, config string) (programs []*ebpf.Program, unload func(), err error) {
+	rec, err := receive(ctx, config)
+	if err != nil {
+		return nil, nil, err
+	}
+	if programs, err = tracingProgramsOf(os.Getpid()); err != nil {
+		return nil, nil, errors.Join(err, rec.close())
+	}
+	unload = func() {
+		for _, p := range programs {
+			_ = p.Close() // a descriptor
+		}
+	}
+	if err := rec.close(); err != nil {
+		unload()
+		return nil, nil, err
+	}
+	return programs, unload, nil
 }
 
 // inTurns measures a load with nothing attached and with each of some, by turns, so that a machine which others use as well is equally busy for all of
@@ -63,8 +116,5 @@ func loadWith(ctx context.Context, attach attachment, load func() (float64, erro
 			err = e
 		}
 	}()
-	// What its start has left behind is not what is measured, nor its first collection.
-	runtime.GC()
-	pause(ctx, 200*time.Millisecond)
 	return load()
 }

@@ -2,47 +2,39 @@
 
 //go:build linux
 
-// Package hooks has programs that do nothing at the hooks which a TCP connection passes, for benchmarks.
+// Package hooks has programs at the hooks which a TCP connection passes, for benchmarks: some that do nothing, and some that do the least.
 package hooks
 
 import (
 	"bytes"
 	_ "embed"
-	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 )
 
 //go:embed hooks.bpf.o
 var object []byte
 
-// Attach attaches them until the result is called.
-func Attach() (detach func() error, err error) {
+// Nothing are those that do nothing. They are there until unload is called.
+func Nothing() (programs []*ebpf.Program, unload func(), err error) { return load("nothing_") }
+
+// Least are those that only count connections, their bytes and their times. They are there until unload is called.
+func Least() (programs []*ebpf.Program, unload func(), err error) { return load("least_") }
+
+// load loads the programs whose names begin with prefix.
+func load(prefix string) (programs []*ebpf.Program, unload func(), err error) {
 	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(object))
 	if err != nil {
-		return nil, fmt.Errorf("read the hooks' object: %w", err)
+		return nil, nil, fmt.Errorf("read the hooks' object: %w", err)
 	}
+	maps.DeleteFunc(spec.Programs, func(name string, _ *ebpf.ProgramSpec) bool { return !strings.HasPrefix(name, prefix) })
 	c, err := ebpf.NewCollection(spec)
 	if err != nil {
-		return nil, fmt.Errorf("load what does nothing: %w", err)
+		return nil, nil, fmt.Errorf("load the programs %s*: %w", prefix, err)
 	}
-	var links []link.Link
-	detach = func() error {
-		var errs []error
-		for _, l := range links {
-			errs = append(errs, l.Close())
-		}
-		c.Close()
-		return errors.Join(errs...)
-	}
-	for name, program := range c.Programs {
-		l, err := link.AttachTracing(link.TracingOptions{Program: program})
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("attach %s: %w", name, err), detach())
-		}
-		links = append(links, l)
-	}
-	return detach, nil
+	return slices.Collect(maps.Values(c.Programs)), c.Close, nil
 }
