@@ -177,17 +177,19 @@ enum closer {
 /* What was counted of a socket, and what it does not keep itself. */
 struct connection {
 	u64 began;	/* CLOCK_MONOTONIC, ns: the SYN, then the establishment; 0 where that was not seen */
-	u64 transmitted;
-	u64 received;
+	u64 transmitted;	/* marked */
+	u64 received;	/* marked */
 	u64 cgroup;
 	u64 latency;	/* ns from the SYN to the establishment */
-	u32 opened;	/* enum opened */
+	u32 opened;	/* 0, or marked: enum opened */
 	u32 retransmits;
 	union {
-		u32 out_of_order;
-		u32 drops; /* of a listener */
+		struct {
+			u32 counted; /* segments out of order; drops of a listener */
+			u32 ports; /* of an established one */
+		};
+		u64 counted_and_ports;
 	};
-	u32 ports;	/* of an established one */
 	u8 role;
 	u8 closed;	/* all of it was counted */
 	u8 closer;
@@ -210,10 +212,67 @@ struct connection {
 _Static_assert(offsetof(struct connection, acked) == 64 && sizeof(struct connection) == 128, "two cache lines");
 
 enum opened {
-	OPENED_NOT,
-	OPENED,		/* and not among the connections yet */
+	OPENED = 1, /* and not among the connections yet */
 	OPENED_COUNTED,
 };
+
+/*
+ * A collection has no hold on a row. While it counts what has grown, the connection may end and the row become another's, which has
+ * counted just as little. So the numbers that it exchanges have 16 bits of the ports in front, by which they are that connection's and no other's.
+ */
+#define MARK_BITS 16
+#define NUMBER_BITS (64 - MARK_BITS)
+
+/* Another for the connection's other end, which may be here as well. */
+static __always_inline u64 mark_of(u32 ports)
+{
+	return (ports + 3 * (ports >> 16)) & ((1 << MARK_BITS) - 1);
+}
+
+static __always_inline u64 marked(u32 ports, u64 number)
+{
+	return mark_of(ports) << NUMBER_BITS | (number & ((1ULL << NUMBER_BITS) - 1));
+}
+
+static __always_inline u32 marked_opened(u32 ports, enum opened opened)
+{
+	return mark_of(ports) << 16 | opened;
+}
+
+/* By how much a marked number is more than another, which may have begun anew behind its last bit. */
+static __always_inline u64 more_than(u64 before, u64 now)
+{
+	u64 more = (now - before) & ((1ULL << NUMBER_BITS) - 1);
+
+	return more >> (NUMBER_BITS - 1) ? 0 : more;
+}
+
+/* By how much a marked number has grown since it was seen, for whoever gets to write that down. */
+static __always_inline u64 grown(u64 *counted, u64 seen, u64 now)
+{
+	u64 more = more_than(seen, now);
+
+	if (!more || seen >> NUMBER_BITS != now >> NUMBER_BITS)
+		return 0;
+	return __sync_val_compare_and_swap(counted, seen, now) == seen ? more : 0;
+}
+
+/* The same of the number that is beside the connection's ports. Once more, for another may count it as well. */
+static __always_inline u32 grown_beside(struct connection *c, u32 ports, u32 now)
+{
+	u64 next = (u64)ports << 32 | now;
+
+	for (int i = 0; i < 2; i++) {
+		u64 seen = *(volatile u64 *)&c->counted_and_ports;
+		s32 more = now - (u32)seen;
+
+		if (seen >> 32 != ports || more <= 0)
+			return 0;
+		if (__sync_val_compare_and_swap(&c->counted_and_ports, seen, next) == seen)
+			return more;
+	}
+	return 0;
+}
 
 static __always_inline bool wants_process(void);
 
@@ -494,23 +553,34 @@ static __always_inline u8 guess_role(struct tcp_sock *tp, u8 state)
 	return numbers == payload ? ROLE_ACCEPT : ROLE_NONE;
 }
 
+/* The account is that of the connection between these ports. The mark is there before they are. */
+static __always_inline void identify(struct tcp_sock *tp, struct connection *c)
+{
+	u32 ports = ports_of(tp);
+
+	c->transmitted = marked(ports, c->transmitted);
+	c->received = marked(ports, c->received);
+	barrier();
+	c->ports = ports;
+}
+
 /* The account of a connection that is older than we are. */
 static __always_inline void adopt(struct tcp_sock *tp, struct connection *c, u8 state)
 {
 	blank(tp, c);
 	c->role = guess_role(tp, state);
-	c->opened = OPENED_COUNTED;
-	c->ports = ports_of(tp);
 	c->transmitted = transmitted(tp, c, state);
 	c->received = received(tp);
+	identify(tp, c);
+	c->opened = marked_opened(c->ports, OPENED_COUNTED);
 	c->retransmits = tp->total_retrans;
-	c->out_of_order = tp->rcv_ooopack;
+	c->counted = tp->rcv_ooopack;
 }
 
 /* Once, whoever sees it first. It is counted at the next look, so that one row is found once for all there is of a short connection. */
-static __always_inline void opened(struct connection *c)
+static __always_inline void opened(struct connection *c, u32 was, u32 ports)
 {
-	__sync_val_compare_and_swap(&c->opened, OPENED_NOT, OPENED);
+	__sync_val_compare_and_swap(&c->opened, was, marked_opened(ports, OPENED));
 }
 
 static __noinline void count_failed(struct tcp_sock *tp, struct connection *c)
@@ -578,27 +648,27 @@ static __always_inline void sample(struct totals *row, struct tcp_key *key, stru
  * What of a connection was not counted yet. Whoever counts a number takes it out of the account first, since the iterator
  * and the connection's end may come together.
  */
-static __always_inline struct totals *count(struct tcp_key *key, struct tcp_sock *tp, struct connection *c, u64 sent, u64 got)
+static __always_inline struct totals *count(struct tcp_key *key, struct tcp_sock *tp, struct connection *c, u32 ports, u64 sent, u64 got)
 {
+	u64 latency = *(volatile u64 *)&c->latency;
+	u32 open = marked_opened(ports, OPENED), segments;
 	struct totals *row = connections_row(key);
-	u32 segments = tp->rcv_ooopack;
-	s32 grown;
 
 	if (!row)
 		return 0;
-	if (c->opened == OPENED && __sync_val_compare_and_swap(&c->opened, OPENED, OPENED_COUNTED) == OPENED) {
+	if (c->opened == open && __sync_val_compare_and_swap(&c->opened, open, marked_opened(ports, OPENED_COUNTED)) == open) {
 		add(&row->connections, 1);
-		if (with_latency && c->latency)
-			HISTOGRAM_ADD_SHARED(&row->latency, 13, 37, 1, c->latency);
+		if (with_latency && latency)
+			HISTOGRAM_ADD_SHARED(&row->latency, 13, 37, 1, latency);
 	}
 	if (sent)
 		add(&row->transmitted, sent);
 	if (got)
 		add(&row->received, got);
-	if (with_out_of_order && segments != c->out_of_order) {
-		grown = segments - __sync_lock_test_and_set(&c->out_of_order, segments);
-		if (grown > 0)
-			add(&row->out_of_order, grown);
+	if (with_out_of_order) {
+		segments = grown_beside(c, ports, tp->rcv_ooopack);
+		if (segments)
+			add(&row->out_of_order, segments);
 	}
 	if (samples())
 		sample(row, key, tp, c);
@@ -608,17 +678,13 @@ static __always_inline struct totals *count(struct tcp_key *key, struct tcp_sock
 /* The listener's drops: SYNs and last steps of a handshake for which its queues had no room, or that were no good. */
 static __noinline void count_listen_drops(struct tcp_sock *tp, struct connection *c)
 {
-	u32 now = tp->inet_conn.icsk_inet.sk.sk_drops.counter;
+	u32 drops = with_listen_drops ? grown_beside(c, 0, tp->inet_conn.icsk_inet.sk.sk_drops.counter) : 0;
 	struct tcp_key key = {};
-	s32 grown;
 
-	if (!with_listen_drops || now == c->drops)
-		return;
-	grown = now - __sync_lock_test_and_set(&c->drops, now);
-	if (grown <= 0)
+	if (!drops)
 		return;
 	fill(&key, tp, c, 0, 0, 0, 0);
-	add_to(listen_drops_row(&key), grown);
+	add_to(listen_drops_row(&key), drops);
 }
 
 /* Segments that were sent again since the last look. */
@@ -676,14 +742,16 @@ static __noinline void tell(struct tcp_sock *tp, struct connection *c, u32 error
 /* The connection has ended, in a state of before: what was not counted of it yet. */
 static __noinline void finish(struct tcp_sock *tp, struct connection *c, u8 state)
 {
-	u64 sent = transmitted(tp, c, state);
-	u64 got = received(tp), seen;
+	u64 sent = marked(c->ports, transmitted(tp, c, state));
+	u64 got = marked(c->ports, received(tp));
 	struct tcp_key key = {};
 	struct totals *row;
-	u32 error = 0;
+	u32 error = 0, was;
 
-	if (!c->opened)
-		opened(c);
+	/* A collection that was late may have left another's mark. */
+	was = c->opened;
+	if (!was || was >> 16 != mark_of(c->ports))
+		opened(c, was, c->ports);
 	/* With a FIN each way it ended well, whatever came after; without, with an error, which is none where we gave it up. */
 	if (state == TCP_ESTABLISHED || state == TCP_CLOSE_WAIT || state == TCP_FIN_WAIT1 || state == TCP_FIN_WAIT2) {
 		error = tp->inet_conn.icsk_inet.sk.sk_err;
@@ -693,11 +761,9 @@ static __noinline void finish(struct tcp_sock *tp, struct connection *c, u8 stat
 	if (event_config[EVENT_CONNECTION].enabled)
 		tell(tp, c, error, state);
 	fill(&key, tp, c, 0, 0, 0, 0);
-	seen = __sync_lock_test_and_set(&c->transmitted, sent);
-	sent = sent > seen ? sent - seen : 0;
-	seen = __sync_lock_test_and_set(&c->received, got);
-	got = got > seen ? got - seen : 0;
-	row = count(&key, tp, c, sent, got);
+	sent = more_than(__sync_lock_test_and_set(&c->transmitted, sent), sent);
+	got = more_than(__sync_lock_test_and_set(&c->received, got), got);
+	row = count(&key, tp, c, c->ports, sent, got);
 	if (with_retransmits && tp->total_retrans != c->retransmits)
 		count_retransmits(tp, c, KIND_OTHER);
 	if (!with_duration || !c->began)
@@ -752,7 +818,7 @@ static __always_inline void listening(struct tcp_sock *tp)
 
 	blank(tp, &c);
 	c.listener = 1;
-	c.drops = tp->inet_conn.icsk_inet.sk.sk_drops.counter;
+	c.counted = tp->inet_conn.icsk_inet.sk.sk_drops.counter;
 	own(&c);
 	keep(tp, &c);
 	if (!wants_owner())
@@ -799,15 +865,16 @@ static __always_inline void established(struct tcp_sock *tp, int old)
 		/* With TCP_REPAIR, there is no packet. */
 		if (c->began < now)
 			c->began = now;
-		c->ports = ports_of(tp);
-		opened(c);
+		identify(tp, c);
+		if (c->opened != marked_opened(c->ports, OPENED_COUNTED))
+			c->opened = marked_opened(c->ports, OPENED);
 	} else {
 		accepting(tp, &child);
 		if (old == TCP_SYN_SENT)
 			child.role = ROLE_CONNECT;
 		child.began = now;
-		child.ports = ports_of(tp);
-		child.opened = OPENED;
+		identify(tp, &child);
+		child.opened = marked_opened(child.ports, OPENED);
 		keep(tp, &child);
 		c = &child;
 	}
@@ -824,7 +891,7 @@ static __always_inline void established_never(struct tcp_sock *tp)
 	if (c && !is_stale(tp, c))
 		return;
 	accepting(tp, &child);
-	child.ports = ports_of(tp);
+	identify(tp, &child);
 	keep(tp, &child);
 }
 
@@ -854,8 +921,8 @@ static __always_inline void discover(struct tcp_sock *tp, struct connection *c, 
 		return;
 	}
 	c->role = guess_role(tp, state);
-	c->ports = ports_of(tp);
-	opened(c);
+	identify(tp, c);
+	c->opened = marked_opened(c->ports, OPENED);
 }
 
 /* The socket is closed, or a listener no longer one. */
@@ -1050,7 +1117,7 @@ int meet(struct bpf_iter__tcp *ctx)
 	if (state == TCP_LISTEN) {
 		blank(tp, &met);
 		met.listener = 1;
-		met.drops = old ? tp->inet_conn.icsk_inet.sk.sk_drops.counter : 0;
+		met.counted = old ? tp->inet_conn.icsk_inet.sk.sk_drops.counter : 0;
 	} else {
 		discover(tp, &met, state, old);
 	}
@@ -1096,14 +1163,8 @@ static __always_inline bool has_moved(struct tcp_sock *tp, struct connection *c)
 	u64 acked = c->visited ? c->acked : 0, came = c->visited ? c->came : 0;
 	u32 heard = c->visited ? c->heard : 0;
 
-	return acked != tp->bytes_acked || came != tp->bytes_received || c->opened == OPENED || (samples() && heard != tp->segs_in) ||
-	       (with_out_of_order && c->out_of_order != tp->rcv_ooopack);
-}
-
-/* By how much a number is more than was seen, for whoever gets to write that down. */
-static __always_inline u64 grown(u64 *counted, u64 seen, u64 now)
-{
-	return now > seen && __sync_val_compare_and_swap(counted, seen, now) == seen ? now - seen : 0;
+	return acked != tp->bytes_acked || came != tp->bytes_received || (u16)c->opened == OPENED || (samples() && heard != tp->segs_in) ||
+	       (with_out_of_order && c->counted != tp->rcv_ooopack);
 }
 
 /* Whether the account is still that of the socket between these ports. It may have ended since, and both have become another connection's. */
@@ -1128,10 +1189,13 @@ struct sight {
  */
 static __noinline void count_growth(struct tcp_key *key, struct connection *c, struct sight *seen)
 {
-	u64 sent, got, seen_sent = c->transmitted, seen_got = c->received;
+	u64 sent, got, seen_sent, seen_got;
 	struct tcp_sock *tp;
 	bool busy;
 
+	read_barrier();
+	seen_sent = c->transmitted;
+	seen_got = c->received;
 	if (!c->visited) {
 		c->acked = 0;
 		c->came = 0;
@@ -1158,7 +1222,9 @@ static __noinline void count_growth(struct tcp_key *key, struct connection *c, s
 		c->acked = seen->acked;
 		c->came = seen->came;
 	}
-	count(key, tp, c, grown(&c->transmitted, seen_sent, sent), grown(&c->received, seen_got, got));
+	sent = grown(&c->transmitted, seen_sent, marked(seen->ports, sent));
+	got = grown(&c->received, seen_got, marked(seen->ports, got));
+	count(key, tp, c, seen->ports, sent, got);
 }
 
 /* A socket whose end was missed, or one that is closed and not destroyed yet: nobody asks for its account any more. */
@@ -1214,14 +1280,15 @@ __noinline int visit(const u64 *of)
 	if (state == TCP_LISTEN) {
 		if (with_accept_queue && acquainted)
 			add_to(accept_queues_row(&key), tp->inet_conn.icsk_inet.sk.sk_ack_backlog);
-		count_listen_drops(tp, c);
+		if (c->listener)
+			count_listen_drops(tp, c);
 		return 0;
 	}
 	if (state == TCP_SYN_SENT || state == TCP_SYN_RECV)
 		return 0;
 	/* The program is run before the state can be seen: here it was not. */
-	if (!c->opened)
-		opened(c);
+	if (!c->opened && is_still(c, seen.ports))
+		opened(c, 0, seen.ports);
 	if (with_zero_window && acquainted && !tp->snd_wnd)
 		add_to(zero_windows_row(&key), 1);
 	if (!has_moved(tp, c))
