@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf/btf"
 	"github.com/stretchr/testify/require"
@@ -42,6 +43,11 @@ func TestKernelProcessSignals(t *testing.T) {
 
 	r := startRunning(t, group.command("/bin/cat"))
 	pid := uint32(r.cmd.Process.Pid)
+	// Start returns a little before the process has its new name.
+	require.Eventually(t, func() bool {
+		comm, _ := os.ReadFile(r.proc("comm")) // it is there until r.stop
+		return string(comm) == "cat\n"
+	}, time.Minute, time.Millisecond)
 	require.Empty(t, signals())
 	require.NoError(t, unix.Kill(int(pid), unix.SIGCONT))
 	require.NoError(t, unix.Kill(int(pid), unix.SIGSTOP))

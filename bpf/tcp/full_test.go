@@ -72,7 +72,8 @@ func fillTable(t *testing.T, room string, full bool) {
 			assert.Positive(t, durations)
 			assert.Less(t, durations, n)
 		} else {
-			assert.Equal(t, have, durations)
+			assert.LessOrEqual(t, durations, have)
+			assert.GreaterOrEqual(t, durations, have-missed)
 		}
 	}
 }
