@@ -228,7 +228,7 @@ func (r *run) requests(ctx context.Context) error {
 		defer unload()
 		attachments = append(attachments, atTracepoints(ctx, programs))
 	}
-	took, ratios, err := inTurns(ctx, rounds, load, attachments...)
+	took, ratios, err := inTurns(rounds, load, attachments...)
 	if err != nil {
 		return err
 	}

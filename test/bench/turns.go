@@ -79,7 +79,7 @@ func tracingPrograms(ctx context.Context, config string) (programs []*ebpf.Progr
 
 // inTurns measures a load with nothing attached and with each of some, by turns, so that a machine which others use as well is equally busy for all of
 // them. The results have nothing first: the medians of what was measured, and of its ratios to that with nothing in the same round.
-func inTurns(ctx context.Context, rounds int, load func() (float64, error), attachments ...attachment) (took, ratios []float64, err error) {
+func inTurns(rounds int, load func() (float64, error), attachments ...attachment) (took, ratios []float64, err error) {
 	all := make([][]float64, 1+len(attachments))
 	for round := range rounds {
 		for i := range all {
@@ -88,7 +88,7 @@ func inTurns(ctx context.Context, rounds int, load func() (float64, error), atta
 			if which == 0 {
 				v, err = load()
 			} else {
-				v, err = loadWith(ctx, attachments[which-1], load)
+				v, err = loadWith(attachments[which-1], load)
 			}
 			if err != nil {
 				return nil, nil, err
@@ -106,7 +106,7 @@ func inTurns(ctx context.Context, rounds int, load func() (float64, error), atta
 	return took, ratios, nil
 }
 
-func loadWith(ctx context.Context, attach attachment, load func() (float64, error)) (took float64, err error) {
+func loadWith(attach attachment, load func() (float64, error)) (took float64, err error) {
 	detach, err := attach()
 	if err != nil {
 		return 0, err

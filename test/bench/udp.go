@@ -49,7 +49,7 @@ func (r *run) echoes(ctx context.Context) error {
 		}
 		return float64(time.Since(start).Nanoseconds()) / float64(n), ctx.Err()
 	}
-	took, ratios, err := inTurns(ctx, rounds, load, receiverOf(ctx, udpProbe))
+	took, ratios, err := inTurns(rounds, load, receiverOf(ctx, udpProbe))
 	if err != nil {
 		return err
 	}
