@@ -112,10 +112,13 @@ func (m *matrix) guest(ctx context.Context, p pin, files guestFiles, e environme
 	attempt := func(todo outcome.Plan) *result {
 		return runGuest(ctx, p, files, m.work, todo, e.parameters+" "+m.parameters, m.processors, tell)
 	}
-	r = attempt(todo)
-	if r.Made, err = m.made(files.programs, p.String(), e, packagesIn(todo)); err != nil {
+	// Before it runs: the files may be others afterwards.
+	sums, err := m.made(files.programs, p.String(), e, packagesIn(todo))
+	if err != nil {
 		return nil, err
 	}
+	r = attempt(todo)
+	r.Made = sums
 	if failed, ok := again(r, todo); ok && ctx.Err() == nil {
 		tell.print("runs again what failed")
 		r.amend(attempt(failed))
