@@ -36,10 +36,8 @@
 
 /* Slots of an element are for addresses in one block of 32 KiB, each for 2 KiB of it. */
 #define SLOT_BITS 11
-#define SLOTS_IN_SET 16
 #define SLOTS_BLOCK_BITS 15
-
-_Static_assert(SLOTS_IN_SET == 1 << (SLOTS_BLOCK_BITS - SLOT_BITS), "a slot for each part of a block");
+#define SLOTS_IN_SET (1 << (SLOTS_BLOCK_BITS - SLOT_BITS))
 
 /* Instead of an address: nothing is there, or the row is being written. */
 #define SLOT_FREE 0

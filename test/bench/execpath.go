@@ -7,6 +7,7 @@ package main
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"strconv"
 	"strings"
@@ -39,7 +40,7 @@ func (r *run) execPrograms(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer closePrograms(own)
+	defer closePrograms(maps.Values(own))
 	other, err := startPeer(ctx, 2, "execsnoop")
 	switch {
 	case errors.Is(err, errNoPeer):

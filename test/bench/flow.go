@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"time"
 
@@ -234,11 +235,7 @@ func (r *run) packetRound(ctx context.Context, config string, load packets, ours
 	if err != nil {
 		return ns, err
 	}
-	defer func() {
-		for _, p := range own {
-			_ = p.Close() // a descriptor
-		}
-	}()
+	defer closePrograms(slices.Values(own))
 	child, err := r.startChild(ctx, "packets", strconv.Itoa(load.flows), strconv.Itoa(load.version))
 	if err != nil {
 		return ns, err

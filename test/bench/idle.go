@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -157,7 +158,7 @@ func (c *collector) attached() error {
 	if err != nil {
 		return err
 	}
-	defer closePrograms(programs)
+	defer closePrograms(maps.Values(programs))
 	if len(programs) == 0 {
 		text, _ := os.ReadFile(c.log) // for the message only
 		return fmt.Errorf("the receiver attached nothing:\n%s", text)

@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -122,8 +124,8 @@ func fdinfoField(fdinfo, name string) string {
 	return ""
 }
 
-func closePrograms(programs map[string]*ebpf.Program) {
-	for _, p := range programs {
+func closePrograms(programs iter.Seq[*ebpf.Program]) {
+	for p := range programs {
 		_ = p.Close() // a descriptor
 	}
 }
@@ -195,7 +197,7 @@ func attached(pid int) int {
 }
 
 func (p *peer) stop() error {
-	closePrograms(p.programs)
+	closePrograms(maps.Values(p.programs))
 	if err := p.cmd.Process.Signal(unix.SIGINT); err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ package main
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"strings"
 	"time"
@@ -133,7 +134,7 @@ func (r *run) schedulingRound(ctx context.Context, config string, oursFirst bool
 	if err != nil {
 		return got, err
 	}
-	defer closePrograms(own)
+	defer closePrograms(maps.Values(own))
 	// This process also holds what it looks at, and the empty one.
 	delete(own, "empty")
 	for name := range other.programs {

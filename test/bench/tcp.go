@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -318,7 +319,7 @@ func programCosts(ctx context.Context, config string, load func() (float64, erro
 	if err != nil {
 		return nil, 0, err
 	}
-	defer closePrograms(programs)
+	defer closePrograms(maps.Values(programs))
 	before, err := costsOf(programs)
 	if err != nil {
 		return nil, 0, err

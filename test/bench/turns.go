@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -65,11 +66,7 @@ func tracingPrograms(ctx context.Context, config string) (programs []*ebpf.Progr
 	if programs, err = tracingProgramsOf(os.Getpid()); err != nil {
 		return nil, nil, errors.Join(err, rec.close())
 	}
-	unload = func() {
-		for _, p := range programs {
-			_ = p.Close() // a descriptor
-		}
-	}
+	unload = func() { closePrograms(slices.Values(programs)) }
 	if err := rec.close(); err != nil {
 		unload()
 		return nil, nil, err
