@@ -168,7 +168,6 @@ func TestKernelSlotsAreFull(t *testing.T) {
 	for i := range slotsInSet {
 		assert.Zero(t, s.do(slotAdd, nthAddress(i), 1), "room is given back")
 	}
-	t.Run("with neighbors", slotsOfNeighbors)
 }
 
 // Each address has one owner, as a socket has its lock; they share slots.
@@ -208,7 +207,7 @@ func TestKernelSlotsOfManyAtOnce(t *testing.T) {
 }
 
 // Objects that the allocator has put into one block are in one element, each with a slot of its own: the sizes are those of Linux's sockets.
-func slotsOfNeighbors(t *testing.T) {
+func TestKernelSlotsOfNeighbors(t *testing.T) {
 	const block = 32 << 10
 	for _, size := range []uint64{2176, 2368, 2496} {
 		s := newSlotted(t, 64, 64)
