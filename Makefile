@@ -52,10 +52,11 @@ endif
 test-build:
 	test/e2e/ocb-user-build.sh
 
-## test-e2e: the built Collector with real processes, reloads, signals and few rights (needs root, or sudo)
+## test-e2e: the built Collector with real processes, reloads, signals, few rights, and a backend that goes away (needs root, or sudo)
 .PHONY: test-e2e
 test-e2e: collector
 	$(GO) test $(TESTFLAGS) -count=1 -v $(if $(ROOT),-exec $(ROOT)) ./test/e2e
+	$(GO) test $(TESTFLAGS) -count=1 -v $(if $(ROOT),-exec $(ROOT)) -run 'Outage|MemoryLimiter' ./test/reliability
 
 # Flags of the kernel matrix: make test-kernels KERNELFLAGS='-kernels "6.1 amd64" -packages cpu', or -pin.
 KERNELFLAGS ?=

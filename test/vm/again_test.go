@@ -13,7 +13,7 @@ import (
 
 // What fails once is run again, with all of its package; what fails twice has failed.
 func TestAgain(t *testing.T) {
-	done := outcome.Plan{Report: true, Suites: []outcome.Suite{{Package: "bpf/a", Run: "^TestKernel"}, {Package: "bpf/b", Run: "^TestKernel", Short: true}}}
+	done := outcome.Plan{Report: true, Suites: []outcome.Suite{{Package: "bpf/a", Run: "^TestKernel"}, {Package: "bpf/b", Run: "^TestKernel", Short: true}, {Package: "test/reliability", Run: "^TestKernel"}}}
 	r := &result{Tests: []outcome.Test{
 		{Package: "bpf/a", Name: "TestKernelA", Result: outcome.Passed},
 		{Package: "bpf/b", Name: "TestKernelA", Result: outcome.Failed, Output: "why"},
@@ -41,6 +41,10 @@ func TestAgain(t *testing.T) {
 		"nothing failed": {Tests: []outcome.Test{{Package: "bpf/a", Name: "TestKernelA", Result: outcome.Passed}}},
 		"the machine":    {Errs: []string{"it hangs"}},
 		"the suite":      {Tests: []outcome.Test{{Package: "bpf/a", Result: outcome.Failed}}},
+		"an account": {Tests: []outcome.Test{
+			{Package: "bpf/b", Name: "TestKernelA", Result: outcome.Failed},
+			{Package: "test/reliability", Name: "TestKernelStorm", Result: outcome.Failed},
+		}},
 		"too many": {Tests: []outcome.Test{
 			{Package: "bpf/a", Name: "TestKernelA", Result: outcome.Failed},
 			{Package: "bpf/a", Name: "TestKernelB", Result: outcome.Failed},
