@@ -55,7 +55,9 @@ const volatile bool with_accept_queue = false;
 const volatile bool with_accept_wait = false;
 const volatile bool with_zero_window = false;
 
+#define EPIPE 32
 #define ECONNABORTED 103
+#define ECONNRESET 104
 #define EADDRNOTAVAIL 99
 #define ECANCELED 125
 
@@ -733,7 +735,7 @@ static __noinline void tell(struct tcp_sock *tp, struct connection *c, u32 error
 	e->peer_port = tp->inet_conn.icsk_inet.sk.__sk_common.skc_dport;
 	e->role = c->role;
 	e->state = state;
-	e->closer = c->closer;
+	e->closer = c->closer ?: error == ECONNABORTED ? CLOSER_LOCAL : error == ECONNRESET ? CLOSER_PEER : CLOSER_NONE;
 	e->error = error;
 	e->process = c->process;
 	event_submit(EVENT_CONNECTION, e);
@@ -757,6 +759,9 @@ static __noinline void finish(struct tcp_sock *tp, struct connection *c, u8 stat
 		error = tp->inet_conn.icsk_inet.sk.sk_err;
 		if (!error && (state == TCP_ESTABLISHED || state == TCP_CLOSE_WAIT))
 			error = ECONNABORTED;
+		/* The peer's reset after its FIN (tcp_reset() in net/ipv4). */
+		if (error == EPIPE)
+			error = ECONNRESET;
 	}
 	if (event_config[EVENT_CONNECTION].enabled)
 		tell(tp, c, error, state);
