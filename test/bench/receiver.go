@@ -15,8 +15,8 @@ import (
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/confmap"
 	"go.opentelemetry.io/collector/consumer"
-	"go.opentelemetry.io/collector/consumer/consumertest"
 	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/receiver/receivertest"
 	"go.yaml.in/yaml/v3"
 
@@ -26,8 +26,9 @@ import (
 
 // receiving is a receiver that runs in this process.
 type receiving struct {
-	logs *counter
-	stop []func(context.Context) error
+	logs        *counter
+	collections atomic.Int64 // that were delivered: a payload each, if it is a small one
+	stop        []func(context.Context) error
 }
 
 // receive runs a receiver with a configuration as it would stand below "ebpf:".
@@ -48,7 +49,14 @@ func receive(ctx context.Context, config string) (*receiving, error) {
 	}
 	r := &receiving{logs: new(counter)}
 	set := receivertest.NewNopSettings(factory.Type())
-	metrics, err := factory.CreateMetrics(ctx, set, cfg, consumertest.NewNop())
+	count, err := consumer.NewMetrics(func(context.Context, pmetric.Metrics) error {
+		r.collections.Add(1)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	metrics, err := factory.CreateMetrics(ctx, set, cfg, count)
 	if err != nil {
 		return nil, fmt.Errorf("create the receiver: %w", err)
 	}

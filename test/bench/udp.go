@@ -62,7 +62,7 @@ func (r *run) echoes(ctx context.Context) error {
 		return err
 	}
 	defer on.Close()
-	cost, _, err := programCosts(ctx, udpProbe, load)
+	cost, _, err := programCosts(ctx, udpProbe, func(*receiving) (float64, error) { return load() })
 	if err != nil {
 		return err
 	}
