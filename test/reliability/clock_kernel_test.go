@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package reliability_test
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"golang.org/x/sys/unix"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/kernel"
+	"github.com/ebpfreceiver/ebpfreceiver/test/vm/outcome"
+)
+
+// needMachine skips a test that does something to a whole machine, unless that is a virtual one of the matrix, which is nobody's. The matrix runs its
+// tests on its host, too: there, their parent is not the first process.
+func needMachine(t *testing.T, does string) {
+	t.Helper()
+	kernel.NeedRoot(t)
+	_, in := os.LookupEnv(outcome.EnvironmentVariable)
+	if _, err := os.Stat("/plan.json"); !in || os.Getppid() != 1 || err != nil {
+		t.Skip(does + ": run `make test-kernels`, whose machines are nobody's")
+	}
+}
+
+// dated is a receiver of processes' records, and the dates that these have.
+type dated struct {
+	t *testing.T
+
+	mu    sync.Mutex
+	dates map[int64]time.Time // by process
+}
+
+func newDated(t *testing.T) *dated {
+	t.Helper()
+	d := &dated{t: t, dates: make(map[int64]time.Time)}
+	start(t, "probes: { process: }", nil, logsFunc(t, func(_ context.Context, ld plog.Logs) error {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		logRecords(ld, func(r plog.LogRecord) {
+			if pid, ok := r.Attributes().Get("process.pid"); ok && r.EventName() == "ebpf.process.exec" {
+				d.dates[pid.Int()] = r.Timestamp().AsTime()
+			}
+		})
+		return nil
+	}))
+	return d
+}
+
+// wrong runs a process, and tells by how much its record's date is beside the wall clock's times between which it ran.
+func (d *dated) wrong() time.Duration {
+	d.t.Helper()
+	cmd := exec.Command("/bin/true")
+	before := time.Now().Round(0) // without the other clock, which nobody sets
+	require.NoError(d.t, cmd.Run())
+	after := time.Now().Round(0)
+	var date time.Time
+	require.Eventually(d.t, func() (ok bool) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		date, ok = d.dates[int64(cmd.Process.Pid)]
+		return ok
+	}, patience, poll)
+	return max(before.Sub(date), date.Sub(after), 0)
+}
+
+// The wall clock is set, forwards and backwards: soon after it, records have its dates. Only in a virtual machine of the matrix.
+func TestKernelClockStep(t *testing.T) {
+	needMachine(t, "sets the clock")
+	var ahead time.Duration
+	set := func(step time.Duration) {
+		var now unix.Timespec
+		require.NoError(t, unix.ClockGettime(unix.CLOCK_REALTIME, &now))
+		now = unix.NsecToTimespec(now.Nano() + int64(step))
+		require.NoError(t, unix.ClockSettime(unix.CLOCK_REALTIME, &now))
+		ahead += step
+	}
+	t.Cleanup(func() { set(-ahead) })
+	d := newDated(t)
+	require.Less(t, d.wrong(), time.Second)
+	for _, step := range []time.Duration{time.Hour, -2 * time.Hour} {
+		set(step)
+		begin := time.Now()
+		last := d.wrong()
+		for last >= time.Second && time.Since(begin) < patience {
+			last = d.wrong()
+		}
+		require.Less(t, last, time.Second, "%s after the clock was set by %s", time.Since(begin), step)
+		t.Logf("set by %s: right after %s", step, time.Since(begin))
+		// And it stays so.
+		require.Less(t, d.wrong(), time.Second)
+	}
+}
