@@ -64,8 +64,10 @@ func (k *Kernel) readConfig() (map[string]string, error) {
 	return nil, fmt.Errorf("find the kernel's build configuration in /proc/config.gz or /boot/config-%s: %w", version, fs.ErrNotExist)
 }
 
-// parseConfig reads lines of CONFIG_NAME=value; options that are off are comments.
+// parseConfig reads lines of CONFIG_NAME=value; options that are off are comments. In a text, which has quotes around it, quotes and
+// backslashes have a backslash before them: escape_string_value in scripts/kconfig/confdata.c.
 func parseConfig(r io.Reader) (map[string]string, error) {
+	escaped := strings.NewReplacer(`\"`, `"`, `\\`, `\`)
 	config := make(map[string]string)
 	lines := bufio.NewScanner(io.LimitReader(r, maxConfig))
 	for lines.Scan() {
@@ -74,7 +76,10 @@ func parseConfig(r io.Reader) (map[string]string, error) {
 			continue
 		}
 		if name, value, ok := strings.Cut(line, "="); ok {
-			config[name] = strings.Trim(value, `"`)
+			if text, ok := strings.CutPrefix(value, `"`); ok {
+				value = escaped.Replace(strings.TrimSuffix(text, `"`))
+			}
+			config[name] = value
 		}
 	}
 	if err := lines.Err(); err != nil {

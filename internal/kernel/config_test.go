@@ -21,6 +21,7 @@ CONFIG_KVM=m
 # CONFIG_KPROBES is not set
 CONFIG_HZ=250
 CONFIG_LSM="lockdown,yama,bpf"
+CONFIG_CMDLINE="a=\"b\" \\"
 `
 
 func TestConfig(t *testing.T) {
@@ -39,7 +40,7 @@ func TestConfig(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			k := New(Options{FS: fsys})
 			for option, want := range map[string]string{
-				"BPF_SYSCALL": "y", "KVM": "m", "KPROBES": "", "CONFIG_HZ": "250", "LSM": "lockdown,yama,bpf", "NO_SUCH": "",
+				"BPF_SYSCALL": "y", "KVM": "m", "KPROBES": "", "CONFIG_HZ": "250", "LSM": "lockdown,yama,bpf", "CMDLINE": `a="b" \`, "NO_SUCH": "",
 			} {
 				value, err := k.Config(option)
 				require.NoError(t, err)

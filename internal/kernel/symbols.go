@@ -64,11 +64,8 @@ func (s *Symbols) read(r io.Reader) error {
 			continue
 		}
 		address, err := strconv.ParseUint(string(fields[0]), 16, 64)
-		if err != nil {
-			return fmt.Errorf("address of a symbol: %w", err)
-		}
-		if address == 0 {
-			continue // hidden from us
+		if err != nil || address == 0 {
+			continue // no address, or hidden from us
 		}
 		offset := len(s.names)
 		s.names = append(s.names, fields[2]...)
@@ -83,6 +80,8 @@ func (s *Symbols) read(r io.Reader) error {
 		}
 		return 0
 	})
+	// Of several names of one address the first is taken, as the kernel itself does: get_symbol_pos in kernel/kallsyms.c.
+	s.table = slices.CompactFunc(s.table, func(a, b symbol) bool { return a.address == b.address })
 	if err := lines.Err(); err != nil {
 		return fmt.Errorf("reading symbols: %w", err)
 	}
