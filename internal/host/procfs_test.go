@@ -54,6 +54,24 @@ func TestParseComm(t *testing.T) {
 	}
 }
 
+// A name is what the kernel put before the newline, and a path what it put before the word that it was removed.
+func FuzzParseComm(f *testing.F) {
+	f.Add("sshd")
+	f.Add("a\nb\n")
+	f.Add("/usr/bin/x (deleted)")
+	f.Fuzz(func(t *testing.T, name string) {
+		if got := parseComm([]byte(name + "\n")); got != name {
+			t.Fatalf("%q became %q", name, got)
+		}
+		if got := parseComm([]byte(name)); got != name && got+"\n" != name {
+			t.Fatalf("%q became %q", name, got)
+		}
+		if got := parseExe(name + " (deleted)"); got != name {
+			t.Fatalf("%q became %q", name, got)
+		}
+	})
+}
+
 func TestParseProcCgroup(t *testing.T) {
 	data := []byte("11:memory:/docker/x\n8:cpu,cpuacct:/a:b/c\n3:pids:/../up\n1:name=systemd:/init.scope\n0::/unified/x\n")
 	for _, test := range []struct {

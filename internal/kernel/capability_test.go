@@ -4,7 +4,9 @@ package kernel
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -107,4 +109,69 @@ func TestGrant(t *testing.T) {
 func TestMissingUnreadable(t *testing.T) {
 	err := New(Options{FS: fstest.MapFS{"sys/kernel/btf/vmlinux": {}}}).Missing()
 	assert.NoError(t, err)
+}
+
+// A status as the kernel writes it has the set that it was written with, whatever the process is called; see proc_task_name and task_cap in
+// fs/proc/array.c.
+func FuzzParseCapabilities(f *testing.F) {
+	f.Add("CapEff:\t1\n", "otelcol", uint64(0xc000000000), []byte{0, 0, 1})
+	f.Add("CapEff:", "x\nCapEff:\t1", ^uint64(0), []byte{})
+	f.Fuzz(func(t *testing.T, text, name string, set uint64, groups []byte) {
+		if got, err := parseCapabilities(strings.NewReader(text)); err != nil {
+			require.Zero(t, got)
+		}
+		var status strings.Builder
+		fmt.Fprintf(&status, "Name:\t%s\nUmask:\t0022\nGroups:\t", strings.NewReplacer("\\", `\\`, "\n", `\n`).Replace(name[:min(len(name), 64)]))
+		for _, group := range groups[:min(len(groups), 1000)] {
+			fmt.Fprintf(&status, "%d ", group)
+		}
+		fmt.Fprintf(&status, "\nCapInh:\t%016x\nCapPrm:\t%016x\nCapEff:\t%016x\nCapBnd:\t%016x\n", ^set, ^set, set, ^set)
+		got, err := parseCapabilities(strings.NewReader(status.String()))
+		require.NoError(t, err)
+		require.Equal(t, Capabilities(set), got)
+	})
+}
+
+// The kernel's small files mean what the kernel wrote them for, and anything else in them is no reason to stop.
+func FuzzHostFiles(f *testing.F) {
+	files := []string{
+		"proc/self/uid_map", "proc/sys/kernel/cap_last_cap", "proc/sys/kernel/perf_event_paranoid", "sys/kernel/security/lockdown", "sys/kernel/security/lsm",
+	}
+	modes := []LockdownMode{LockdownNone, LockdownIntegrity, LockdownConfidentiality}
+	f.Add("", uint32(0), uint32(0), ^uint32(0), uint8(0), uint8(40), int32(2), uint8(0), "lockdown,yama,bpf")
+	f.Add("[", uint32(0), uint32(100000), uint32(65536), uint8(1), uint8(37), int32(-1), uint8(2), "bpfilter,")
+	f.Fuzz(func(t *testing.T, text string, inside, outside, count uint32, more, last uint8, paranoid int32, mode uint8, modules string) {
+		use := func(content ...string) (k *Kernel) {
+			fsys := make(fstest.MapFS)
+			for i, file := range files {
+				fsys[file] = &fstest.MapFile{Data: []byte(content[i])}
+			}
+			return New(Options{FS: fsys})
+		}
+		k := use(text, text, text, text, text)
+		k.inUserNamespace()
+		k.knows(CapBPF)
+		k.perfEventsAreRoots()
+		_ = k.activeLSM()
+		_, _ = k.Lockdown()
+
+		marked := make([]string, len(modes))
+		for i, m := range modes {
+			marked[i] = string(m)
+			if i == int(mode)%len(modes) {
+				marked[i] = "[" + marked[i] + "]"
+			}
+		}
+		extent := fmt.Sprintf("%10d %10d %10d\n", inside, outside, count)
+		k = use(strings.Repeat(extent, 1+int(more)%5), fmt.Sprintln(last), fmt.Sprintln(paranoid), strings.Join(marked, " ")+"\n", strings.TrimSpace(modules))
+		require.Equal(t, inside != 0 || outside != 0 || count != 1<<32-1 || more%5 != 0, k.inUserNamespace())
+		for _, c := range []Capability{CapSysAdmin, CapPerfmon, CapBPF} {
+			require.Equal(t, c <= Capability(last), k.knows(c))
+		}
+		require.Equal(t, paranoid > 2, k.perfEventsAreRoots())
+		got, err := k.Lockdown()
+		require.NoError(t, err)
+		require.Equal(t, modes[int(mode)%len(modes)], got)
+		require.Equal(t, slices.Contains(strings.Split(strings.TrimSpace(modules), ","), "bpf"), k.activeLSM() == nil)
+	})
 }

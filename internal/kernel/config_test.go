@@ -3,9 +3,11 @@
 package kernel
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"io/fs"
+	"strings"
 	"testing"
 	"testing/fstest"
 
@@ -56,4 +58,40 @@ func TestConfig(t *testing.T) {
 	require.NotErrorIs(t, New(Options{FS: fstest.MapFS{}}).Require("config/HZ"), ErrNotSupported, "unknown is not no")
 	_, err = New(Options{FS: fstest.MapFS{"proc/config.gz": {Data: []byte("not gzip")}}}).Config("HZ")
 	require.Error(t, err)
+}
+
+// Whatever is in the file, packed or not, an option has the value that Kconfig wrote: a text with its quotes and backslashes escaped
+// (escape_string_value in scripts/kconfig/confdata.c), anything else as it is.
+func FuzzParseConfig(f *testing.F) {
+	f.Add("# CONFIG_KPROBES is not set\n", "HZ", "250", false, []byte{0x1f, 0x8b})
+	f.Add("CONFIG_HZ\nCONFIG_=\n\x00=\nCONFIG_LSM=\"\n", "LSM", "lockdown,yama,bpf", true, []byte(buildConfig))
+	f.Add("", "CC_VERSION_TEXT", `a "quoted\" text`, true, []byte{})
+	f.Fuzz(func(t *testing.T, others, name, value string, quoted bool, packed []byte) {
+		_, _ = New(Options{FS: fstest.MapFS{"proc/config.gz": {Data: packed}}}).Config(name)
+
+		if strings.ContainsAny(name, "=\r\n") || strings.ContainsAny(value, "\r\n") || !quoted && strings.Contains(value, `"`) {
+			t.Skip("not of Kconfig")
+		}
+		written := value
+		if quoted {
+			written = `"` + strings.NewReplacer(`"`, `\"`, `\`, `\\`).Replace(value) + `"`
+		}
+		text := others + "\nCONFIG_" + name + "=" + written + "\n"
+		if len(text) > bufio.MaxScanTokenSize/2 {
+			t.Skip("too long for a line")
+		}
+		var gz bytes.Buffer
+		w := gzip.NewWriter(&gz)
+		_, err := w.Write([]byte(text))
+		require.NoError(t, err)
+		require.NoError(t, w.Close())
+		for where, fsys := range map[string]fstest.MapFS{
+			"packed": {"proc/config.gz": {Data: gz.Bytes()}},
+			"plain":  {"proc/sys/kernel/osrelease": {Data: []byte("6.1\n")}, "boot/config-6.1": {Data: []byte(text)}},
+		} {
+			got, err := New(Options{FS: fsys}).Config("CONFIG_" + name)
+			require.NoError(t, err, where)
+			require.Equal(t, value, got, where)
+		}
+	})
 }

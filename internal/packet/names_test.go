@@ -5,11 +5,15 @@
 package packet
 
 import (
+	"fmt"
+	"math/big"
 	"net/netip"
+	"regexp"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 func TestMemory(t *testing.T) {
@@ -79,4 +83,29 @@ func TestParseNamespace(t *testing.T) {
 		_, ok := parseNamespace(bad)
 		assert.False(t, ok, bad)
 	}
+}
+
+func FuzzParseNamespace(f *testing.F) {
+	f.Add("net:[4026531840]", uint32(4026531840))
+	f.Add("net:[4294967296]", ^uint32(0))
+	f.Add("net:[0x1f]", uint32(0))
+	f.Add("net:[+1]]", uint32(1))
+	form := regexp.MustCompile(`\Anet:\[([0-9]+)\]\z`)
+	f.Fuzz(func(t *testing.T, link string, inode uint32) {
+		got, ok := parseNamespace(fmt.Sprintf("net:[%d]", inode))
+		require.True(t, ok)
+		require.Equal(t, inode, got)
+
+		got, ok = parseNamespace(link)
+		match := form.FindStringSubmatch(link)
+		if match == nil {
+			require.False(t, ok)
+			return
+		}
+		number, _ := new(big.Int).SetString(match[1], 10)
+		require.Equal(t, number.BitLen() <= 32, ok)
+		if ok {
+			require.Equal(t, number.Uint64(), uint64(got))
+		}
+	})
 }

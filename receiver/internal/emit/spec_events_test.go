@@ -229,41 +229,59 @@ func TestSpecGoldenLost(t *testing.T) {
 	golden(t, "lost", []json.RawMessage{b})
 }
 
-// processLogs has all events of the built-in probe, with the types of its object.
-func processLogs(t testing.TB) (*emit.Logs, map[string]uint32, map[string]*btftypes.Struct) {
-	t.Helper()
-	builtin, err := probe.Builtin(bpf.Probes)
-	require.NoError(t, err)
-	spec := builtin["process"]
-	p := &probe.Probe{Spec: spec, Settings: probe.Settings{Events: make(map[string]probe.EventSettings)}}
-	p.EventIDs, p.EventTypes, err = btftypes.EventsOf(spec)
-	require.NoError(t, err)
-	for name := range spec.Events {
-		p.Settings.Events[name] = probe.EventSettings{}
-	}
-	l, err := emit.NewLogs(logsOptions(), p)
-	require.NoError(t, err)
-	return l, p.EventIDs, p.EventTypes
+// builtin are all events of a built-in probe, with the types of its object.
+type builtin struct {
+	logs  *emit.Logs
+	ids   map[string]uint32
+	types map[string]*btftypes.Struct
 }
 
-// FuzzRecord gives records of any bytes to the decoders of the built-in process probe.
-func FuzzRecord(f *testing.F) {
-	l, ids, types := processLogs(f)
-	for _, name := range sorted(ids) {
-		b := make([]byte, btftypes.Sizeof(types[name]), 4096)
-		f.Add(ids[name], b)
-		f.Add(ids[name], b[:len(b)-1])
-		for i := 16; i < len(b); i++ {
-			b[i] = 0xff
+// builtins has those with events, sorted by name.
+func builtins(t testing.TB) (list []builtin) {
+	t.Helper()
+	specs, err := probe.Builtin(bpf.Probes)
+	require.NoError(t, err)
+	for _, name := range sorted(specs) {
+		spec := specs[name]
+		if len(spec.Events) == 0 {
+			continue
 		}
-		f.Add(ids[name], b)
-		for i := 16; i < len(b); i++ {
-			b[i] = byte(i) % 16 // blobs that may lie inside
+		p := &probe.Probe{Spec: spec, Settings: probe.Settings{Events: make(map[string]probe.EventSettings)}}
+		p.EventIDs, p.EventTypes, err = btftypes.EventsOf(spec)
+		require.NoError(t, err)
+		for name := range spec.Events {
+			p.Settings.Events[name] = probe.EventSettings{}
 		}
-		f.Add(ids[name], append(b, "/usr\xffbin\x00\x00password=a\xc3 token-1\x00"...))
+		l, err := emit.NewLogs(logsOptions(), p)
+		require.NoError(t, err)
+		list = append(list, builtin{l, p.EventIDs, p.EventTypes})
 	}
-	f.Add(uint32(0), []byte{})
-	f.Fuzz(func(t *testing.T, id uint32, b []byte) {
+	return list
+}
+
+// FuzzRecord gives records of any bytes to the decoders of the built-in probes.
+func FuzzRecord(f *testing.F) {
+	all := builtins(f)
+	require.Len(f, all, 3, "flow, process and tcp, in the order of which the corpus numbers them")
+	for i, p := range all {
+		of := byte(i)
+		for _, name := range sorted(p.ids) {
+			id, b := p.ids[name], make([]byte, btftypes.Sizeof(p.types[name]), 4096)
+			f.Add(of, id, b)
+			f.Add(of, id, b[:len(b)-1])
+			for i := 16; i < len(b); i++ {
+				b[i] = 0xff
+			}
+			f.Add(of, id, b)
+			for i := 16; i < len(b); i++ {
+				b[i] = byte(i) % 16 // blobs that may lie inside
+			}
+			f.Add(of, id, append(b, "/usr\xffbin\x00\x00password=a\xc3 token-1\x00"...))
+		}
+	}
+	f.Add(byte(0), uint32(0), []byte{})
+	f.Fuzz(func(t *testing.T, of byte, id uint32, b []byte) {
+		l := all[int(of)%len(all)].logs
 		if len(b) >= 12 {
 			// The engine would seldom hit upon an id.
 			b = append([]byte(nil), b...)
