@@ -7,6 +7,8 @@ GO ?= go
 # Extra flags for the tests: make test TESTFLAGS=-race
 TESTFLAGS ?=
 CLANG ?= clang-19
+# What the committed objects were compiled with, in Debian's package 1:19.1.7-3~deb12u1.
+CLANG_VERSION := 19.1.7
 STRIP ?= llvm-strip-19
 
 TOOL := $(GO) tool -modfile=internal/tools/go.mod
@@ -110,15 +112,23 @@ supply-chain: collector objects-check
 	@echo "govulncheck ./..."; out=$$($(GO) tool -modfile=internal/tools/vuln/go.mod govulncheck ./... 2>&1) || { status=$$?; echo "$$out"; \
 		case "$$out" in *"fetching vulnerabilities"*) echo "Not checked: the list of vulnerabilities is not to be had here.";; *) exit $$status;; esac; }
 
-# In another folder, which has nothing but the sources.
+# In another folder, which has nothing but the sources. Another clang of the same major version may make the same.
 .PHONY: objects-check
 objects-check:
 	@$(CLANG) --version | head -n 1
-	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
+	@version=$$($(CLANG) --version | sed -nE 's/.*clang version ([0-9.]+).*/\1/p') && \
+	clangs="this is clang $$version, the objects are of $(CLANG_VERSION)" && \
+	dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
 	cp --parents Makefile $(BPF_HEADERS) $(BPF_SOURCES) "$$dir" && \
 	$(MAKE) -s -C "$$dir" objects && \
-	for o in $(BPF_SOURCES:.c=.o); do cmp "$$o" "$$dir/$$o" || exit 1; done && \
-	echo "$(words $(BPF_SOURCES)) objects are what their sources compile to, bit for bit"
+	others=$$(for o in $(BPF_SOURCES:.c=.o); do cmp "$$o" "$$dir/$$o" 2>&1 || true; done) && \
+	if [ -n "$$others" ]; then \
+		echo "$$others"; \
+		if [ "$$version" = $(CLANG_VERSION) ]; then echo "Not what their sources compile to: commit what make generate changes."; \
+		else echo "Not what their sources compile to, of which the compiler may be the reason: $$clangs."; fi; \
+		exit 1; \
+	fi && \
+	echo "$(words $(BPF_SOURCES)) objects are what their sources compile to, bit for bit$$([ "$$version" = $(CLANG_VERSION) ] || echo ", though $$clangs")"
 
 # Flags of the benchmarks' command: make bench BENCHFLAGS='-areas run-queue', or -record, which writes docs/benchmarks.md.
 BENCHFLAGS ?=
