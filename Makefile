@@ -99,15 +99,22 @@ fuzz:
 		$(GO) test ./$$package -run '^$$' -fuzz "^$$test$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x </dev/null || exit 1; \
 	done
 
+# The sources of the Collector that has everything, without compiling it: enough to know its modules.
+.PHONY: full-sources
+full-sources:
+	@rm -rf build/full && mkdir -p build
+	@sed -e 's#^  output_path: \./build$$#&/full#' -e 's#=> \.\./$$#=> ../../#' deploy/builder-config.full.yaml > build/full.yaml
+	$(TOOL) builder --config build/full.yaml --skip-compilation
+
 ## dependencies: write docs/dependencies.md
 .PHONY: dependencies
-dependencies: collector
-	$(GO) run ./internal/cmd/licences -collector $(COLLECTOR)
+dependencies: collector full-sources
+	$(GO) run ./internal/cmd/licences -collector $(COLLECTOR) -full build/full
 
 ## supply-chain: licences of all that is built in, objects that are their sources, and known vulnerabilities where their list can be had
 .PHONY: supply-chain
-supply-chain: collector objects-check
-	$(GO) run ./internal/cmd/licences -check -collector $(COLLECTOR)
+supply-chain: collector full-sources objects-check
+	$(GO) run ./internal/cmd/licences -check -collector $(COLLECTOR) -full build/full
 	$(GO) mod verify
 	@echo "govulncheck ./..."; out=$$($(GO) tool -modfile=internal/tools/vuln/go.mod govulncheck ./... 2>&1) || { status=$$?; echo "$$out"; \
 		case "$$out" in *"fetching vulnerabilities"*) echo "Not checked: the list of vulnerabilities is not to be had here.";; *) exit $$status;; esac; }

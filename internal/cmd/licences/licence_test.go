@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -60,4 +61,53 @@ func TestLicenceTexts(t *testing.T) {
 
 func TestCacheDir(t *testing.T) {
 	assert.Equal(t, "/cache/github.com/!azure/x@v1.0.0", cacheDir("/cache", &debug.Module{Path: "github.com/Azure/x", Version: "v1.0.0"}))
+}
+
+// A module that a folder stands for is our own, and none that somebody else licenses.
+func TestDependenciesWithoutOurOwn(t *testing.T) {
+	dir := t.TempDir()
+	for file, text := range map[string]string{
+		"own/go.mod":  "module example.com/own\n\ngo 1.25\n",
+		"own/own.go":  "package own\n",
+		"full/go.mod": "module example.com/full\n\ngo 1.25\n\nrequire example.com/own v0.1.0\n\nreplace example.com/own => ../own\n",
+		"full/a.go":   "package main\n\nimport _ \"example.com/own\"\n\nfunc main() {}\n",
+	} {
+		file = filepath.Join(dir, file)
+		require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o755))
+		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+	}
+	found, err := dependencies(filepath.Join(dir, "full"), ".")
+	require.NoError(t, err)
+	assert.Empty(t, found)
+	found, err = dependencies("../../..", "./receiver")
+	require.NoError(t, err)
+	assert.NotEmpty(t, found)
+}
+
+// A module is listed where it comes first, and a Collector that was not looked at has no list.
+func TestPage(t *testing.T) {
+	modules := map[string]*module{
+		"a": {Path: "example.com/a", Version: "v1.0.0", licence: "MIT", uses: []string{inCollector, inFull}},
+		"b": {Path: "example.com/a", Version: "v1.1.0", licence: "ISC", uses: []string{inFull}},
+	}
+	_, text, _ := strings.Cut(string(page(modules, true, true)), "\n## Receiver")
+	assert.Equal(t, `
+| module | version | licence |
+| --- | --- | --- |
+
+## Collector, besides those
+| module | version | licence |
+| --- | --- | --- |
+| example.com/a | v1.0.0 | MIT |
+
+## Collector of deploy/builder-config.full.yaml, besides those
+| module | version | licence |
+| --- | --- | --- |
+| example.com/a | v1.1.0 | ISC |
+
+## Tests only
+| module | version | licence |
+| --- | --- | --- |
+`, text)
+	assert.NotContains(t, string(page(modules, true, false)), "## Collector of")
 }

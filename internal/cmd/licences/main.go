@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command licences writes docs/dependencies.md: each Go module that this one or the ready-made Collector is built with, and its licence. It
+// Command licences writes docs/dependencies.md: each Go module that this one or one of the ready-made Collectors is built with, and its licence. It
 // fails for a module whose licence it does not know, or that is none of those which the project takes.
 //
-//	go run ./internal/cmd/licences [-check] [-collector build/otelcol-ebpf]
+//	go run ./internal/cmd/licences [-check] [-collector build/otelcol-ebpf] [-full build/full]
 package main
 
 import (
@@ -26,9 +26,10 @@ import (
 func main() {
 	root := flag.String("root", ".", "the module's `folder`")
 	collector := flag.String("collector", "", "the ready-made Collector's `program`, whose modules are listed, too")
+	full := flag.String("full", "", "the `folder` with the sources of the Collector that has everything, whose modules are listed, too")
 	check := flag.Bool("check", false, "write nothing; fail when the page is not up to date")
 	flag.Parse()
-	if err := run(*root, *collector, *check); err != nil {
+	if err := run(*root, *collector, *full, *check); err != nil {
 		fmt.Fprintln(os.Stderr, "licences:", err)
 		os.Exit(1)
 	}
@@ -49,9 +50,10 @@ const (
 	inReceiver  = "receiver"
 	inTests     = "tests"
 	inCollector = "Collector"
+	inFull      = "full Collector"
 )
 
-func run(root, collector string, check bool) error {
+func run(root, collector, full string, check bool) error {
 	modules := make(map[string]*module)
 	add := func(m *module, use string) {
 		known := modules[m.Path+"@"+m.Version]
@@ -86,6 +88,15 @@ func run(root, collector string, check bool) error {
 			add(m, inCollector)
 		}
 	}
+	if full != "" {
+		found, err := dependencies(full, ".")
+		if err != nil {
+			return err
+		}
+		for _, m := range found {
+			add(m, inFull)
+		}
+	}
 	var errs []error
 	for _, key := range slices.Sorted(maps.Keys(modules)) {
 		m := modules[key]
@@ -105,7 +116,7 @@ func run(root, collector string, check bool) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	text := page(modules, collector != "")
+	text := page(modules, collector != "", full != "")
 	file := filepath.Join(root, "docs", "dependencies.md")
 	if !check {
 		return os.WriteFile(file, text, 0o644)
@@ -116,10 +127,11 @@ func run(root, collector string, check bool) error {
 	return nil
 }
 
-// dependencies are the modules of what is imported by packages of this one.
+// dependencies are the modules of what is imported by packages of the one in a folder.
 func dependencies(root string, args ...string) ([]*module, error) {
 	cmd := exec.Command("go", append([]string{"list", "-deps", "-json=Module"}, args...)...)
 	cmd.Dir, cmd.Stderr = root, os.Stderr
+	cmd.Env = append(cmd.Environ(), "CGO_ENABLED=0") // as all is built
 	out, err := cmd.Output()
 	if err != nil {
 		return nil, fmt.Errorf("list the packages: %w", err)
@@ -134,7 +146,7 @@ func dependencies(root string, args ...string) ([]*module, error) {
 		if err != nil {
 			return nil, fmt.Errorf("list the packages: %w", err)
 		}
-		if p.Module != nil && !p.Module.Main {
+		if p.Module != nil && !p.Module.Main && (p.Module.Replace == nil || p.Module.Replace.Version != "") { // not our own working tree
 			found = append(found, p.Module)
 		}
 	}
