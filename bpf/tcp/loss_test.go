@@ -10,6 +10,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -128,7 +129,14 @@ func TestKernelTCPLostHandshake(t *testing.T) {
 	var dialling sync.WaitGroup
 	var c net.Conn
 	var err error
-	dialling.Go(func() { here.Do(func() { c, err = net.Dial("tcp4", "10.1.0.2:8080") }) })
+	var took time.Duration
+	dialling.Go(func() {
+		here.Do(func() {
+			start := time.Now()
+			c, err = net.Dial("tcp4", "10.1.0.2:8080")
+			took = time.Since(start)
+		})
+	})
 	assert.Eventually(t, func() bool { return there.Counters()["TcpRetransSegs"] > 0 }, wait, tick)
 	stop()
 	dialling.Wait()
@@ -142,6 +150,11 @@ func TestKernelTCPLostHandshake(t *testing.T) {
 		require.Positive(t, n.Counters()["TcpRetransSegs"])
 		assert.Equal(t, map[string]int{kind: n.Counters()["TcpRetransSegs"]}, kernel.Values(kernel.Of(run.Last("ebpf.tcp.retransmits"), n), "ebpf.tcp.retransmit.kind"))
 	}
+	// The first timeout of a handshake is a second.
+	latency := kernel.Of(run.Last("ebpf.tcp.connect.latency"), here)
+	require.Equal(t, map[string]int{"connect 8080": 1}, kernel.Values(latency, "ebpf.tcp.role", "server.port"))
+	assert.GreaterOrEqual(t, latency[0].Sum, time.Second.Seconds())
+	assert.LessOrEqual(t, latency[0].Sum, took.Seconds())
 }
 
 // Of a connection whose own host refused to send for a while, nobody can tell who began it: it has no role, rather than a wrong one.
