@@ -71,8 +71,14 @@ func TestKernelTCPPeerIsGone(t *testing.T) {
 	assert.Equal(t, map[string]int{name + " established": 1}, byEnd(run, here))
 	assert.Equal(t, map[string]int{"transmit": 5000, "receive": 5000}, bytesOf(run, here))
 	assert.Equal(t, map[string]int{"transmit": 5000, "receive": 5000}, bytesOf(run, there))
-	assert.Equal(t, here.Counters()["TcpRetransSegs"], total(kernel.Of(run.Last("ebpf.tcp.retransmits"), here)))
-	assert.Equal(t, 1, here.Counters()["TcpExtTCPAbortOnTimeout"])
+	kernels := here.Counters()
+	kinds := kernel.Values(kernel.Of(run.Last("ebpf.tcp.retransmits"), here), "ebpf.tcp.retransmit.kind")
+	assert.Equal(t, kernels["TcpRetransSegs"], total(kernel.Of(run.Last("ebpf.tcp.retransmits"), here)), "%v", kinds)
+	assert.Equal(t, 1, kernels["TcpExtTCPAbortOnTimeout"])
+	// Each timeout sends one segment again, but the last, which ends the connection; after one, others follow when the peer is heard.
+	assert.Equal(t, kernels["TcpExtTCPTimeouts"]-1+kernels["TcpExtTCPSlowStartRetrans"], kinds["timeout"], "%v", kinds)
+	assert.Positive(t, kinds["timeout"])
+	assert.NotContains(t, kinds, "other")
 }
 
 // SYNs that a firewall drops: an attempt that times out, and a drop for each SYN.
