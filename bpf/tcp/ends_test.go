@@ -73,6 +73,14 @@ func TestKernelTCPFailures(t *testing.T) {
 	var timeout net.Error
 	require.ErrorAs(t, dialing(here, "10.2.1.1:6", 300*time.Millisecond), &timeout)
 	require.True(t, timeout.Timeout())
+	// One that waits in the kernel is told by the kernel, which has tried again: of hosts, and of networks that the router has no way to.
+	waiting := func(address [4]byte, port int) error {
+		fd := socket(t, here, [4]byte{10, 1, 0, 1}, 0)
+		defer unix.Close(fd)
+		return unix.Connect(fd, &unix.SockaddrInet4{Port: port, Addr: address})
+	}
+	require.ErrorIs(t, waiting([4]byte{10, 2, 0, 1}, 7), unix.EHOSTUNREACH)
+	require.ErrorIs(t, waiting([4]byte{10, 2, 2, 1}, 8), unix.ENETUNREACH)
 	// No route at all: nothing is begun.
 	require.ErrorIs(t, dialing(here, "192.0.2.1:4", 10*time.Second), unix.ENETUNREACH)
 	run.Stop()
@@ -80,6 +88,7 @@ func TestKernelTCPFailures(t *testing.T) {
 	failed := kernel.Values(kernel.Of(run.Last("ebpf.tcp.connections"), here), "ebpf.tcp.role", "server.port", "error.type")
 	assert.Equal(t, map[string]int{
 		"connect 1 ECONNREFUSED": 2, "connect 2 EHOSTUNREACH": 1, "connect 3 ECANCELED": 1, "connect 5 ETIMEDOUT": 1, "connect 6 ECANCELED": 1,
+		"connect 7 EHOSTUNREACH": 1, "connect 8 ENETUNREACH": 1,
 	}, failed)
 	kernels := here.Counters()
 	assert.Equal(t, kernels["TcpActiveOpens"], total(kernel.Of(run.Last("ebpf.tcp.connections"), here)))
