@@ -60,6 +60,7 @@ func TestKernelTCPFailures(t *testing.T) {
 	route(t, here, "10.2.0.0/16", netlink.Route{Gw: net.IPv4(10, 1, 0, 2)})
 	route(t, there, "10.2.0.0/24", netlink.Route{Type: unix.RTN_PROHIBIT})
 	set(t, there, "ip_forward", "1")
+	set(t, there, "icmp_ratelimit", "0")
 	route(t, there, "10.2.1.0/24", netlink.Route{Type: unix.RTN_BLACKHOLE})
 	run := here.Start(byNamespace)
 	require.ErrorIs(t, dialing(here, "10.1.0.77:2", 10*time.Second), unix.EHOSTUNREACH)
@@ -69,18 +70,22 @@ func TestKernelTCPFailures(t *testing.T) {
 	require.ErrorIs(t, dialing(here, "[fd00::2]:1", 10*time.Second), unix.ECONNREFUSED)
 	// The kernel tells the process what a router said and goes on; it is the process that gives up.
 	require.ErrorIs(t, dialing(here, "10.2.0.1:3", 10*time.Second), unix.EHOSTUNREACH)
+	connecting := func(address [4]byte, port int, most time.Duration) error {
+		fd := socket(t, here, [4]byte{10, 1, 0, 1}, 0)
+		defer unix.Close(fd)
+		limit := unix.NsecToTimeval(int64(most))
+		require.NoError(t, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit))
+		return unix.Connect(fd, &unix.SockaddrInet4{Port: port, Addr: address})
+	}
+	// One that gives up without having asked what it was.
+	require.ErrorIs(t, connecting([4]byte{10, 2, 0, 1}, 9, 300*time.Millisecond), unix.EINPROGRESS)
 	require.ErrorIs(t, dialing(here, "10.2.1.1:5", 20*time.Second), unix.ETIMEDOUT)
 	var timeout net.Error
 	require.ErrorAs(t, dialing(here, "10.2.1.1:6", 300*time.Millisecond), &timeout)
 	require.True(t, timeout.Timeout())
-	// One that waits in the kernel is told by the kernel, which has tried again: of hosts, and of networks that the router has no way to.
-	waiting := func(address [4]byte, port int) error {
-		fd := socket(t, here, [4]byte{10, 1, 0, 1}, 0)
-		defer unix.Close(fd)
-		return unix.Connect(fd, &unix.SockaddrInet4{Port: port, Addr: address})
-	}
-	require.ErrorIs(t, waiting([4]byte{10, 2, 0, 1}, 7), unix.EHOSTUNREACH)
-	require.ErrorIs(t, waiting([4]byte{10, 2, 2, 1}, 8), unix.ENETUNREACH)
+	// One that waits is told: of a host, and of a network that the router has no way to.
+	require.ErrorIs(t, connecting([4]byte{10, 2, 0, 1}, 7, wait), unix.EHOSTUNREACH)
+	require.ErrorIs(t, connecting([4]byte{10, 2, 2, 1}, 8, wait), unix.ENETUNREACH)
 	// No route at all: nothing is begun.
 	require.ErrorIs(t, dialing(here, "192.0.2.1:4", 10*time.Second), unix.ENETUNREACH)
 	run.Stop()
@@ -88,11 +93,11 @@ func TestKernelTCPFailures(t *testing.T) {
 	failed := kernel.Values(kernel.Of(run.Last("ebpf.tcp.connections"), here), "ebpf.tcp.role", "server.port", "error.type")
 	assert.Equal(t, map[string]int{
 		"connect 1 ECONNREFUSED": 2, "connect 2 EHOSTUNREACH": 1, "connect 3 ECANCELED": 1, "connect 5 ETIMEDOUT": 1, "connect 6 ECANCELED": 1,
-		"connect 7 EHOSTUNREACH": 1, "connect 8 ENETUNREACH": 1,
+		"connect 7 EHOSTUNREACH": 1, "connect 8 ENETUNREACH": 1, "connect 9 EHOSTUNREACH": 1,
 	}, failed)
 	kernels := here.Counters()
 	assert.Equal(t, kernels["TcpActiveOpens"], total(kernel.Of(run.Last("ebpf.tcp.connections"), here)))
-	assert.Equal(t, kernels["TcpAttemptFails"], total(kernel.Of(run.Last("ebpf.tcp.connections"), here))-2, "those that were not given up")
+	assert.Equal(t, kernels["TcpAttemptFails"], total(kernel.Of(run.Last("ebpf.tcp.connections"), here))-3, "those that were not given up")
 	assert.Equal(t, map[string]int{"syn": kernels["TcpRetransSegs"]}, kernel.Values(kernel.Of(run.Last("ebpf.tcp.retransmits"), here), "ebpf.tcp.retransmit.kind"))
 	assert.Equal(t, map[string]int{"receive -": 2}, kernel.Values(kernel.Of(run.Last("ebpf.tcp.resets"), here), "network.io.direction", "ebpf.tcp.reset.reason"))
 	if _, ok := tracepoint(t, "tcp_send_reset", 3); ok {
