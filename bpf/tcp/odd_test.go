@@ -6,6 +6,7 @@ package tcp_test
 
 import (
 	"context"
+	"io"
 	"net"
 	"syscall"
 	"testing"
@@ -114,6 +115,55 @@ func TestKernelTCPKeepAlive(t *testing.T) {
 	require.NoError(t, there.Netlink.LinkSetUp(there.Link("cable")))
 	s.Close()
 	s.drop()
+}
+
+// A connection whose peer has forgotten it ends with the reset that its next segment is answered with.
+func TestKernelTCPPeerHasForgotten(t *testing.T) {
+	here, there := pair(t)
+	run := here.Start(byNamespace)
+	var l net.Listener
+	there.Do(func() {
+		var err error
+		l, err = net.Listen("tcp4", "10.1.0.2:8080")
+		require.NoError(t, err)
+	})
+	defer l.Close()
+	c := dial(t, here, "tcp4", "10.1.0.2:8080")
+	peer, err := l.Accept()
+	require.NoError(t, err)
+	_, err = peer.Write(make([]byte, 10))
+	require.NoError(t, err)
+	_, err = io.ReadFull(c, make([]byte, 10))
+	require.NoError(t, err)
+	// Whoever repairs a connection closes it without a word.
+	raw, err := peer.(*net.TCPConn).SyscallConn()
+	require.NoError(t, err)
+	require.NoError(t, raw.Control(func(fd uintptr) {
+		require.NoError(t, unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_REPAIR, 1))
+	}))
+	require.NoError(t, peer.Close())
+	require.NoError(t, l.Close())
+	closed(t, there)
+	require.Eventually(t, func() bool {
+		return assert.ObjectsAreEqual(map[string]int{"connect established": 1},
+			kernel.Values(kernel.Of(run.Last("system.network.connection.count"), here), "ebpf.tcp.role", "network.connection.state"))
+	}, wait, tick)
+	_, err = c.Write(make([]byte, 7))
+	require.NoError(t, err)
+	require.Equal(t, "ECONNRESET", ended(t, c))
+	require.NoError(t, c.Close())
+	closed(t, here)
+	run.Stop()
+	assert.Equal(t, map[string]int{"ECONNRESET established": 1}, byEnd(run, here))
+	assert.Equal(t, map[string]int{"ECONNABORTED established": 1}, byEnd(run, there))
+	assert.Equal(t, map[string]int{"receive": 10}, bytesOf(run, here))
+	resets := run.Last("ebpf.tcp.resets")
+	assert.Equal(t, 1, here.Counters()["TcpEstabResets"])
+	assert.Equal(t, map[string]int{"receive": 1}, kernel.Values(kernel.Of(resets, here), "network.io.direction"))
+	assert.Equal(t, 1, there.Counters()["TcpOutRsts"])
+	if _, ok := tracepoint(t, "tcp_send_reset", 3); ok { // of a packet that has no socket
+		assert.Equal(t, map[string]int{"transmit no_socket": 1}, kernel.Values(kernel.Of(resets, there), "network.io.direction", "ebpf.tcp.reset.reason"))
+	}
 }
 
 // The same two addresses and ports, again and again, past TIME_WAIT.
