@@ -162,6 +162,16 @@ func TestKernelTCPEqualsWrkAndNginx(t *testing.T) {
 	assert.Equal(t, accepted, total(kernel.Of(ends, here)))
 	assert.Equal(t, accepted, total(kernel.Of(ends, there)))
 	assert.Equal(t, accepted, total(kernel.Of(run.Last("ebpf.tcp.connect.latency"), here)))
+	for _, host := range []*kernel.Network{here, there} {
+		kernels := host.Counters()
+		again, resets := kernel.Of(run.Last("ebpf.tcp.retransmits"), host), kernel.Of(run.Last("ebpf.tcp.resets"), host)
+		last := kernel.Values(kernel.Of(ends, host), "network.connection.state")
+		assert.Equal(t, kernels["TcpRetransSegs"], total(again), "%v", kernel.Values(again, "ebpf.tcp.retransmit.kind"))
+		assert.Equal(t, kernels["TcpEstabResets"], last["established"]+last["close_wait"])
+		if _, ok := tracepoint(t, "tcp_send_reset", 3); ok {
+			assert.Equal(t, kernels["TcpOutRsts"], kernel.Values(resets, "network.io.direction")["transmit"])
+		}
+	}
 	assert.Equal(t, wrkBytes, sent, "wrk has read what nginx has sent")
 	assert.Equal(t, map[string]int{"connect transmit": received, "connect receive": wrkBytes}, kernel.Values(kernel.Of(moved, here), "ebpf.tcp.role", "network.io.direction"))
 	assert.Equal(t, map[string]int{"accept transmit": sent, "accept receive": received}, kernel.Values(kernel.Of(moved, there), "ebpf.tcp.role", "network.io.direction"))
