@@ -5,6 +5,7 @@ package kernel
 import (
 	"bufio"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -71,7 +72,7 @@ func FuzzSymbols(f *testing.F) {
 				e.line, e.name = fmt.Sprintf("%016x T %s", 0, e.name), ""
 			default:
 				e.line = fmt.Sprintf("%016x %s %s", address, kind, e.name)
-				if !strings.Contains("TtWw", kind) {
+				if !slices.Contains([]string{"T", "t", "W", "w"}, kind) {
 					e.name = ""
 				}
 			}

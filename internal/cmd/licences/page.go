@@ -34,8 +34,10 @@ func page(modules map[string]*module, withCollector, withFull bool) []byte {
 		fmt.Fprintf(&b, "| %s | %d |\n", licence, count[licence])
 	}
 	for _, section := range []struct{ title, use string }{
-		{"Receiver", inReceiver}, {"Collector, besides those", inCollector},
-		{"Collector of deploy/builder-config.full.yaml, besides those", inFull}, {"Tests only", inTests},
+		{"Receiver", inReceiver},
+		{"Collector, besides those", inCollector},
+		{"Collector of deploy/builder-config.full.yaml, besides those", inFull},
+		{"Tests only", inTests},
 	} {
 		if section.use == inCollector && !withCollector || section.use == inFull && !withFull {
 			continue
