@@ -27,6 +27,7 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 	"go.yaml.in/yaml/v3"
 
+	hostkernel "github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
 	ebpfreceiver "github.com/ebpfreceiver/ebpfreceiver/receiver"
 )
 
@@ -49,18 +50,24 @@ func start(t testing.TB, config string, metrics consumer.Metrics, logs consumer.
 	t.Helper()
 	r := &rig{t: t, telemetry: componenttest.NewTelemetry()}
 	t.Cleanup(func() { _ = r.telemetry.Shutdown(context.Background()) })
+	t.Cleanup(func() { _ = r.shutdown(context.Background()) })
+	r.start(config, metrics, logs)
+	return r
+}
+
+// start runs a receiver after [rig.stop] has ended the one before, with the same telemetry.
+func (r *rig) start(config string, metrics consumer.Metrics, logs consumer.Logs) {
+	r.t.Helper()
 	set := r.telemetry.NewTelemetrySettings()
 	set.TracerProvider = noop.NewTracerProvider() // that of the tests keeps every span
-	components, err := create(t.Context(), set, config, metrics, logs)
-	require.NoError(t, err)
-	r.components = components
-	t.Cleanup(func() { _ = r.shutdown(context.Background()) })
+	var err error
+	r.components, err = create(r.t.Context(), set, config, metrics, logs)
+	require.NoError(r.t, err)
 	host := &strictHost{Host: componenttest.NewNopHost()}
 	for _, c := range r.components {
-		require.NoError(t, c.Start(t.Context(), host))
+		require.NoError(r.t, c.Start(r.t.Context(), host))
 	}
-	require.NoError(t, host.err())
-	return r
+	require.NoError(r.t, host.err())
 }
 
 // create makes the components of a receiver.
@@ -98,6 +105,21 @@ func create(ctx context.Context, set component.TelemetrySettings, config string,
 		components = append(components, c)
 	}
 	return components, nil
+}
+
+// socketProbes are tcp and udp, in the configuration of probes, where the kernel has all of them: since Linux 5.12 and 6.3.
+func socketProbes(t testing.TB) (config string) {
+	t.Helper()
+	host := hostkernel.New(hostkernel.Options{})
+	for probe, needs := range map[string]string{"tcp: { max_sockets: 1000 }": "func/bpf_sk_storage_get_tracing", "udp:": "args/sock_send_length:3"} {
+		err := host.Require(needs)
+		if err == nil {
+			config += "  " + probe + "\n"
+			continue
+		}
+		require.ErrorIs(t, err, hostkernel.ErrNotSupported)
+	}
+	return config
 }
 
 func (r *rig) shutdown(ctx context.Context) error {
