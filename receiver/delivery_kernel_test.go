@@ -7,13 +7,17 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/consumer/consumererror"
+	"go.opentelemetry.io/collector/consumer/consumertest"
 	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/ebpfreceiver/ebpfreceiver/test/kernel"
@@ -142,6 +146,21 @@ probes:
       ebpf.process.lifetime: { enabled: false }
 `
 
+// growth adds up what a count of processes has of a cgroup, whose intervals follow one another.
+func growth(t *testing.T, all []pmetric.Metrics, c *kernel.Cgroup) (sum float64) {
+	t.Helper()
+	var end time.Time
+	for _, md := range all {
+		for _, point := range kernel.With(kernel.Points(md, "system.process.created"), "process.linux.cgroup", c.Path) {
+			sum += point.Value
+			assert.False(t, point.Start.AsTime().Before(end), "intervals overlap")
+			end = point.End.AsTime()
+			assert.False(t, end.Before(point.Start.AsTime()))
+		}
+	}
+	return sum
+}
+
 // The sum of all growths is the truth, and their intervals follow one another.
 func TestKernelDeltasSurviveRefusal(t *testing.T) {
 	kernel.NeedRoot(t)
@@ -169,54 +188,80 @@ func TestKernelDeltasSurviveRefusal(t *testing.T) {
 			p.decide = func(int) error { return nil }
 			p.mu.Unlock()
 			r.stop()
-			var sum float64
-			var end time.Time
-			for _, md := range p.metrics.AllMetrics() {
-				for _, point := range kernel.Points(md, "system.process.created") {
-					if point.Attributes["process.linux.cgroup"] == c.Path {
-						sum += point.Value
-						assert.False(t, point.Start.AsTime().Before(end), "intervals overlap")
-						end = point.End.AsTime()
-						assert.False(t, end.Before(point.Start.AsTime()))
-					}
+			assert.EqualValues(t, born, growth(t, p.metrics.AllMetrics(), c))
+		})
+	}
+}
+
+// While a consumer does not return, the kernel's maps go on counting.
+func TestKernelMetricsSurviveABlockedConsumer(t *testing.T) {
+	kernel.NeedRoot(t)
+	for _, temporality := range []string{"delta", "cumulative"} {
+		t.Run(temporality, func(t *testing.T) {
+			c := kernel.NewCgroup(t)
+			r := newRig(t, fmt.Sprintf(created, temporality))
+			b, sink := newBlocked(false), new(consumertest.MetricsSink)
+			metrics, err := consumer.NewMetrics(func(ctx context.Context, md pmetric.Metrics) error {
+				if err := b.consume(ctx); err != nil {
+					return err
 				}
+				return sink.ConsumeMetrics(ctx, md)
+			})
+			require.NoError(t, err)
+			release := sync.OnceFunc(func() { close(b.release) })
+			defer release()
+			r.metrics, r.logs = metrics, nil
+			r.start()
+			// The first payload has some of them, or those of others.
+			run(t, c, 0, 5)
+			select {
+			case <-b.entered:
+			case <-time.After(eventually):
+				require.Fail(t, "nothing was delivered")
 			}
-			assert.EqualValues(t, born, sum)
+			for born := 5; born < 40; born += 7 {
+				run(t, c, born, born+7)
+				time.Sleep(150 * time.Millisecond) // an interval, and a half
+			}
+			assert.Equal(t, 1, b.calls(), "it has not returned")
+			release()
+			r.stop()
+			all := sink.AllMetrics()
+			if temporality == "cumulative" {
+				all = all[len(all)-1:]
+			}
+			assert.EqualValues(t, 40, growth(t, all, c))
 		})
 	}
 }
 
 func TestKernelDeltasRefusedForGood(t *testing.T) {
 	kernel.NeedRoot(t)
-	c := kernel.NewCgroup(t)
-	r := newRig(t, fmt.Sprintf(created, "delta"))
-	p := &picky{decide: func(int) error { return consumererror.NewPermanent(errors.New("never")) }}
-	r.metrics, r.logs = p, nil
-	r.start()
-	run(t, c, 0, 5)
-	require.Eventually(t, func() bool { return p.count() >= 1 }, eventually, time.Millisecond)
-	count := func() float64 {
-		var sum float64
-		for _, md := range p.metrics.AllMetrics() {
-			for _, point := range kernel.Points(md, "system.process.created") {
-				if point.Attributes["process.linux.cgroup"] == c.Path {
-					sum += point.Value
-				}
+	for name, refuse := range map[string]func() error{
+		"permanent": func() error { return consumererror.NewPermanent(errors.New("never")) },
+		"panic":     func() error { panic("a bug") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := kernel.NewCgroup(t)
+			r := newRig(t, fmt.Sprintf(created, "delta"))
+			p := &picky{decide: func(int) error { return refuse() }}
+			r.metrics, r.logs = p, nil
+			r.start()
+			run(t, c, 0, 5)
+			require.Eventually(t, func() bool { return p.count() >= 1 }, eventually, time.Millisecond)
+			// Two more ticks: what was counted so far has been refused by then.
+			seen := p.count()
+			for i := 0; p.count() < seen+2; i++ {
+				run(t, kernel.NewCgroup(t), i, i+1)
 			}
-		}
-		return sum
+			p.mu.Lock()
+			p.decide = func(int) error { return nil }
+			p.mu.Unlock()
+			run(t, c, 5, 8)
+			r.stop()
+			assert.EqualValues(t, 3, growth(t, p.metrics.AllMetrics(), c), "refused growths are not sent again")
+		})
 	}
-	// Two more ticks: what was counted so far has been refused by then.
-	seen := p.count()
-	for i := 0; p.count() < seen+2; i++ {
-		run(t, kernel.NewCgroup(t), i, i+1)
-	}
-	p.mu.Lock()
-	p.decide = func(int) error { return nil }
-	p.mu.Unlock()
-	run(t, c, 5, 8)
-	r.stop()
-	assert.EqualValues(t, 3, count(), "refused growths are not sent again")
 }
 
 // A cumulative payload that is refused is made good by the next one.
