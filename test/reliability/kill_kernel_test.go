@@ -85,6 +85,7 @@ type receiving struct {
 	cmd   *exec.Cmd
 	stdin io.WriteCloser
 	lines chan string // closed when it has ended
+	said  string      // the last of those that were read
 }
 
 func startReceiving(t *testing.T, network *kernel.Network, config string) *receiving {
@@ -129,6 +130,7 @@ func (r *receiving) await(what string) {
 		select {
 		case line, ok := <-r.lines:
 			require.True(r.t, ok, "it ended before %q", what)
+			r.said = line
 			if line == what {
 				return
 			}
@@ -138,7 +140,7 @@ func (r *receiving) await(what string) {
 	}
 }
 
-// kill ends the process where it is, with what the kernel held for it at that moment.
+// kill ends the process where it is, with what the kernel held for it at that moment. All that it said until then has been read.
 func (r *receiving) kill() kernel.Objects {
 	r.t.Helper()
 	pid := r.cmd.Process.Pid
@@ -161,8 +163,8 @@ func (r *receiving) kill() kernel.Objects {
 	}, patience, time.Millisecond)
 	held := kernel.HeldBy(r.t, pid)
 	require.NoError(r.t, r.cmd.Process.Kill())
-	for range r.lines {
-		continue
+	for line := range r.lines {
+		r.said = line
 	}
 	return held
 }
@@ -178,7 +180,7 @@ probes:
   process: { events: { ebpf.process.exec: { filter: { cgroups: [%q] } }, ebpf.process.exit: { enabled: false } } }
   flow: { interfaces: [lo] }
   numbered: { path: %q, token: %d }
-`, c.Path, dir, token)
+%s`, c.Path, dir, token, socketProbes(t))
 	// until kills a process that is starting once it holds enough.
 	until := func(enough func(kernel.Objects) bool) func(*receiving) {
 		return func(r *receiving) {
@@ -186,21 +188,21 @@ probes:
 		}
 	}
 	phases := []struct {
-		name string
-		at   func(*receiving)
+		name, said string // said: the last that it does before it is killed
+		at         func(*receiving)
 	}{
-		{"before it begins", func(*receiving) {}},
-		{"it makes maps", until(func(o kernel.Objects) bool { return len(o.Maps) > 0 })},
-		{"it loads programs", until(func(o kernel.Objects) bool { return len(o.Programs) > 3 })},
-		{"it attaches", until(func(o kernel.Objects) bool { return len(o.Links) > 1 })},
-		{"it opens packet sockets", until(func(o kernel.Objects) bool { return len(o.Links) > 3 && o.Descriptors["socket"] > 0 })},
-		{"attached", func(r *receiving) { r.await("attached") }},
-		{"delivering", func(r *receiving) {
+		{"before it begins", "loading", func(*receiving) {}},
+		{"it makes maps", "loading", until(func(o kernel.Objects) bool { return len(o.Maps) > 0 })},
+		{"it loads programs", "loading", until(func(o kernel.Objects) bool { return len(o.Programs) > 3 })},
+		{"it attaches", "loading", until(func(o kernel.Objects) bool { return len(o.Links) > 1 })},
+		{"it opens packet sockets", "loading", until(func(o kernel.Objects) bool { return len(o.Links) > 3 && o.Descriptors["socket"] > 0 })},
+		{"attached", "attached", func(r *receiving) { r.await("attached") }},
+		{"delivering", "delivering", func(r *receiving) {
 			r.await("attached")
 			require.NoError(t, c.Command("/bin/true").Run())
 			r.await("delivering")
 		}},
-		{"ending", func(r *receiving) {
+		{"ending", "ending", func(r *receiving) {
 			r.await("attached")
 			require.NoError(t, c.Command("/bin/true").Run())
 			r.await("delivering")
@@ -220,10 +222,16 @@ probes:
 	pinned := entries(t, "/sys/fs/bpf")
 	for _, phase := range phases {
 		t.Run(phase.name, func(t *testing.T) {
-			for range size(1, 1, 20) {
+			// It may be out of the phase when it has stopped: there are rounds until one of them was in it.
+			caught := 0
+			for round := 0; round < size(1, 1, 20) || caught == 0; round++ {
+				require.Less(t, round, 20, "it was never caught there")
 				r := startReceiving(t, network, config)
 				phase.at(r)
 				held := r.kill()
+				if r.said == phase.said {
+					caught++
+				}
 				t.Logf("it held %d programs, %d maps, %d links, %d sockets", len(held.Programs), len(held.Maps), len(held.Links), held.Descriptors["socket"])
 				held.RequireGone(t)
 				assert.Zero(t, packets(), "packet sockets")
