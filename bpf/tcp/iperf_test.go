@@ -51,50 +51,63 @@ func TestKernelTCPEqualsIperf(t *testing.T) {
 	}
 	for _, streams := range []int{1, kernel.Load(100, 10)} {
 		t.Run(strconv.Itoa(streams), func(t *testing.T) {
-			here, there := pair(t)
-			run := here.Start(byNamespace + "    events: { ebpf.tcp.connection: { enabled: true } }\n")
-			server := exec.Command("iperf3", "-s", "-1", "--forceflush")
-			stdout, err := server.StdoutPipe()
-			require.NoError(t, err)
-			there.Do(func() { require.NoError(t, server.Start()) })
-			t.Cleanup(func() { _ = server.Process.Kill(); _ = server.Wait() })
-			lines := bufio.NewReader(stdout)
-			_, err = lines.ReadString('\n')
-			require.NoError(t, err)
-			go func() { _, _ = io.Copy(io.Discard, lines) }()
-			require.Eventually(t, func() bool { return states(there)["0A"] > 0 }, wait, tick)
-			out := here.Run("iperf3", "-c", "10.1.0.2", "-J", "-P", strconv.Itoa(streams), "-t", "1", "-b", strconv.Itoa(400_000_000/streams), "-l", "16K")
-			closed(t, here, there)
-			run.Stop()
-
-			var report iperf
-			require.NoError(t, json.Unmarshal([]byte(out), &report))
-			require.Len(t, report.End.Streams, streams)
-			records, all, whole := map[int64]int{}, 0, 0
-			broken := map[int64]bool{}
-			for _, logs := range run.Logs.AllLogs() {
-				each(logs, func(r plog.LogRecord) {
-					if a := r.Attributes().AsRaw(); a["ebpf.network.namespace"] == here.Inode() {
-						records[a["network.local.port"].(int64)] = int(a["ebpf.tcp.transmitted.bytes"].(int64))
-						broken[a["network.local.port"].(int64)] = a["error.type"] != nil
-						all += int(a["ebpf.tcp.transmitted.bytes"].(int64))
-					}
-				})
+			tries := 1
+			if streams == 1 {
+				tries = 10 // its end may be the one that the test's end overtakes
 			}
-			for i, s := range report.End.Streams {
-				port := int64(report.Start.Connected[i].LocalPort)
-				if broken[port] {
-					// The test's end overtook the last data, and the server closed without reading it.
-					assert.LessOrEqual(t, s.Receiver.Bytes, records[port]-cookie, "stream %d", i)
-					assert.GreaterOrEqual(t, s.Sender.Bytes, records[port]-cookie, "stream %d", i)
-					continue
-				}
-				whole++
-				assert.Equal(t, s.Sender.Bytes, records[port]-cookie, "stream %d", i)
+			for whole := 0; whole < max(1, streams/2); tries-- {
+				require.Positive(t, tries, "%d streams were read to their end", whole)
+				whole = iperfStreams(t, streams)
 			}
-			assert.GreaterOrEqual(t, whole, streams/2, "streams that were read to their end")
-			assert.Len(t, records, streams+1, "its control connection, too")
-			assert.Equal(t, all, kernel.Values(kernel.Of(run.Last("ebpf.tcp.io"), here), "network.io.direction")["transmit"])
 		})
 	}
+}
+
+// iperfStreams tells how many of the streams were read to their end.
+func iperfStreams(t *testing.T, streams int) (whole int) {
+	t.Helper()
+	here, there := pair(t)
+	run := here.Start(byNamespace + "    events: { ebpf.tcp.connection: { enabled: true } }\n")
+	server := exec.Command("iperf3", "-s", "-1", "--forceflush")
+	stdout, err := server.StdoutPipe()
+	require.NoError(t, err)
+	there.Do(func() { require.NoError(t, server.Start()) })
+	t.Cleanup(func() { _ = server.Process.Kill(); _ = server.Wait() })
+	lines := bufio.NewReader(stdout)
+	_, err = lines.ReadString('\n')
+	require.NoError(t, err)
+	go func() { _, _ = io.Copy(io.Discard, lines) }()
+	require.Eventually(t, func() bool { return states(there)["0A"] > 0 }, wait, tick)
+	out := here.Run("iperf3", "-c", "10.1.0.2", "-J", "-P", strconv.Itoa(streams), "-t", "1", "-b", strconv.Itoa(400_000_000/streams), "-l", "16K")
+	closed(t, here, there)
+	run.Stop()
+
+	var report iperf
+	require.NoError(t, json.Unmarshal([]byte(out), &report))
+	require.Len(t, report.End.Streams, streams)
+	records, all := map[int64]int{}, 0
+	broken := map[int64]bool{}
+	for _, logs := range run.Logs.AllLogs() {
+		each(logs, func(r plog.LogRecord) {
+			if a := r.Attributes().AsRaw(); a["ebpf.network.namespace"] == here.Inode() {
+				records[a["network.local.port"].(int64)] = int(a["ebpf.tcp.transmitted.bytes"].(int64))
+				broken[a["network.local.port"].(int64)] = a["error.type"] != nil
+				all += int(a["ebpf.tcp.transmitted.bytes"].(int64))
+			}
+		})
+	}
+	for i, s := range report.End.Streams {
+		port := int64(report.Start.Connected[i].LocalPort)
+		if broken[port] {
+			// The test's end overtook the last data, and the server closed without reading it.
+			assert.LessOrEqual(t, s.Receiver.Bytes, records[port]-cookie, "stream %d", i)
+			assert.GreaterOrEqual(t, s.Sender.Bytes, records[port]-cookie, "stream %d", i)
+			continue
+		}
+		whole++
+		assert.Equal(t, s.Sender.Bytes, records[port]-cookie, "stream %d", i)
+	}
+	assert.Len(t, records, streams+1, "its control connection, too")
+	assert.Equal(t, all, kernel.Values(kernel.Of(run.Last("ebpf.tcp.io"), here), "network.io.direction")["transmit"])
+	return whole
 }
