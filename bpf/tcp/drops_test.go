@@ -6,6 +6,7 @@ package tcp_test
 
 import (
 	"maps"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -20,7 +21,12 @@ import (
 // What the kernel throws away, by its own word for why, and where. What it is done with is no drop.
 func TestKernelTCPDrops(t *testing.T) {
 	kernel.Needs(t, "names of kernel functions", "CAP_SYSLOG")
+	bash, err := exec.LookPath("bash")
+	if err != nil {
+		t.Skip("bash is not installed")
+	}
 	here, there := kernel.Pair(t, "cable", "cable")
+	client := kernel.NewCgroup(t)
 	run := here.Start(`
 probes:
   tcp:
@@ -46,16 +52,20 @@ probes:
 	require.NoError(t, c.Close())
 	s.end()
 	closed(t, here, there)
+	// A packet that waits for a neighbour who is not there is still its sender's.
+	here.Do(func() { require.Error(t, client.Command(bash, "-c", "exec 3<>/dev/tcp/10.1.0.77/1").Run()) })
 	run.Stop()
 	drops := kernel.With(kernel.Of(run.Last("ebpf.network.drops"), there), "network.transport", "tcp")
-	want := "no_socket tcp_v4_rcv tcp ipv4"
+	want := "no_socket tcp_v4_rcv tcp ipv4 -" // nobody's
 	if !hasReasons(t) {
-		want = "- tcp_v4_rcv tcp ipv4"
+		want = "- tcp_v4_rcv tcp ipv4 -"
 	}
-	have := kernel.Values(drops, "ebpf.network.drop.reason", "ebpf.network.drop.symbol", "network.transport", "network.type")
+	have := kernel.Values(drops, "ebpf.network.drop.reason", "ebpf.network.drop.symbol", "network.transport", "network.type", "process.linux.cgroup")
 	if here.Counters()["TcpRetransSegs"] > 0 {
 		// A slow machine sends again what has come.
 		maps.DeleteFunc(have, func(series string, _ int) bool { return strings.Contains(series, "tcp_data_queue") })
 	}
 	assert.Equal(t, map[string]int{want: 7}, have)
+	sent := kernel.With(kernel.Of(run.Last("ebpf.network.drops"), here), "process.linux.cgroup", client.Path)
+	assert.Equal(t, map[string]int{"tcp ipv4": 1}, kernel.Values(kernel.With(sent, "network.transport", "tcp"), "network.transport", "network.type"))
 }
