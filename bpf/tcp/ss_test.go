@@ -5,6 +5,8 @@
 package tcp_test
 
 import (
+	"fmt"
+	"os"
 	"os/exec"
 	"regexp"
 	"strconv"
@@ -75,7 +77,7 @@ probes:
     metrics:
       ebpf.tcp.io: { attributes: [ebpf.network.namespace, network.peer.address, network.local.address, network.type, server.port, process] }
 `)
-	s4 := serve(t, there, "tcp", ":8080") // IPv4 comes to an IPv6 socket
+	s := serveApart(t, there, kernel.NewCgroup(t), ":8080") // IPv4 comes to an IPv6 socket
 	exchangeAll := func(address string) {
 		c := dial(t, here, "tcp", address)
 		exchange(t, c, 10)
@@ -83,11 +85,14 @@ probes:
 	}
 	exchangeAll("10.1.0.2:8080")
 	exchangeAll("[fd00::2]:8080")
-	s4.end()
+	s.end()
 	closed(t, here, there)
 	run.Stop()
 	for _, p := range kernel.Of(run.Last("ebpf.tcp.io"), here) {
-		assert.Equal(t, "tcp.test", p.Attributes["process.executable.name"])
+		assert.Equal(t, fmt.Sprint(os.Getpid(), " tcp.test"), p.Series("process.pid", "process.executable.name"))
+	}
+	for _, p := range kernel.Of(run.Last("ebpf.tcp.io"), there) {
+		assert.Equal(t, fmt.Sprint(s.pid, " ", s.name), p.Series("process.pid", "process.executable.name"))
 	}
 	names := []string{"network.peer.address", "network.local.address", "network.type", "network.io.direction"}
 	assert.Equal(t, map[string]int{
