@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -27,7 +28,10 @@ func privilegesDocument(results []*result) string {
 	rows := make(map[string]*rowOfPrivileges)
 	var order []string
 	for _, r := range results {
-		for _, p := range r.Privileges {
+		byName := func(a, b outcome.Privileges) int {
+			return cmp.Or(cmp.Compare(a.Probe, b.Probe), cmp.Compare(a.What, b.What))
+		}
+		for _, p := range slices.SortedFunc(slices.Values(r.Privileges), byName) { // which the notes' numbers depend on
 			name := fmt.Sprintf("`%s` %s", p.Probe, p.What)
 			if rows[name] == nil {
 				rows[name] = &rowOfPrivileges{name: name}
@@ -81,12 +85,24 @@ func privilegesCell(p outcome.Privileges, n *notes) string {
 	return cell
 }
 
-// sentences are what the receiver said when a capability was missing, each capability's once, as the newest kernel had it.
+// lacks is how a reason begins that is the kernel's.
+const lacks = "this kernel has no "
+
+// sentences are what the receiver said when a capability was missing, each capability's once. Of what several probes said it is what has the least besides:
+// one that is left with nothing tells all reasons at once, those that are the kernel's among them. Then the newest kernel's, the shortest, and the first by name.
 func sentences(results []*result) []string {
 	said := make(map[string]string)
-	for _, r := range results {
+	for _, r := range slices.Backward(results) {
+		here := make(map[string]string)
 		for _, p := range r.Privileges {
 			for capability, sentence := range p.Without {
+				if known, ok := here[capability]; !ok || compareSentences(sentence, known) < 0 {
+					here[capability] = sentence
+				}
+			}
+		}
+		for capability, sentence := range here {
+			if newer, ok := said[capability]; !ok || strings.Count(sentence, lacks) < strings.Count(newer, lacks) {
 				said[capability] = sentence
 			}
 		}
@@ -97,6 +113,10 @@ func sentences(results []*result) []string {
 	}
 	slices.Sort(list)
 	return list
+}
+
+func compareSentences(a, b string) int {
+	return cmp.Or(cmp.Compare(strings.Count(a, lacks), strings.Count(b, lacks)), cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
 }
 
 const privilegesPreamble = `# Privileges

@@ -13,6 +13,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -42,7 +43,10 @@ func try(config string) error {
 	return json.NewEncoder(os.Stdout).Encode(o)
 }
 
-// tryWith observes a configuration in a process of the user nobody, with just these capabilities.
+// trier observes a configuration with just these capabilities.
+type trier func(set []string, config map[string]any) (observation, error)
+
+// tryWith is one, in a process of the user nobody.
 func tryWith(set []string, config map[string]any) (o observation, err error) {
 	b, err := json.Marshal(config)
 	if err != nil {
@@ -76,13 +80,22 @@ func privileges(plan *outcome.Plan, s setting, tell func(outcome.Line)) error {
 	if err != nil {
 		return err
 	}
-	all := permitted.Names()
+	everything, err := search(specs, permitted.Names(), tryWith, tell)
+	return errors.Join(err, unprivilegedSuites(plan, s, everything, tell))
+}
+
+// search tells of the smallest sets, in the order of the probes' names, and returns those for everything.
+func search(specs map[string]*probe.Spec, all []string, try trier, tell func(outcome.Line)) (everything map[string][]string, err error) {
 	var errs []error
-	everything := make(map[string][]string)
+	everything = make(map[string][]string)
 	needs := make(map[string][]string)
 	for _, name := range slices.Sorted(maps.Keys(specs)) {
-		for what, config := range map[string]map[string]any{outcome.Defaults: nil, outcome.Everything: allOf(specs[name])} {
-			p, err := smallest(all, alone(name, config))
+		for _, what := range []string{outcome.Defaults, outcome.Everything} {
+			var config map[string]any
+			if what == outcome.Everything {
+				config = allOf(specs[name])
+			}
+			p, err := smallest(all, alone(name, config), try)
 			if err != nil {
 				errs = append(errs, fmt.Errorf("privileges of %s: %w", name, err))
 				continue
@@ -95,7 +108,7 @@ func privileges(plan *outcome.Plan, s setting, tell func(outcome.Line)) error {
 			tell(outcome.Line{Privileges: p})
 		}
 	}
-	return errors.Join(append(errs, oneMissing(specs, needs), unprivilegedSuites(plan, s, everything, tell))...)
+	return everything, errors.Join(append(errs, oneMissing(specs, needs, try))...)
 }
 
 // alone is a receiver's configuration with one probe. One that sees packets sees those of the loopback.
@@ -127,8 +140,8 @@ func allOf(spec *probe.Spec) map[string]any {
 
 // smallest searches. A set is enough when nothing is missed with it, in words or in data, that there is with all. What is missing with all,
 // because the kernel lacks something, is noted.
-func smallest(all []string, config map[string]any) (*outcome.Privileges, error) {
-	whole, err := tryWith(all, config)
+func smallest(all []string, config map[string]any, try trier) (*outcome.Privileges, error) {
+	whole, err := try(all, config)
 	if err != nil {
 		return nil, err
 	}
@@ -140,10 +153,8 @@ func smallest(all []string, config map[string]any) (*outcome.Privileges, error) 
 		return nil, errors.New("with all capabilities no data arrived")
 	}
 	enough := func(set []string) (bool, observation, error) {
-		o, err := tryWith(set, config)
-		o.Complaints = slices.DeleteFunc(o.Complaints, func(s string) bool {
-			return slices.ContainsFunc(whole.Complaints, func(known string) bool { return reason(known) == reason(s) })
-		})
+		o, err := try(set, config)
+		o.Complaints = beyond(whole, o)
 		o.Warnings = slices.DeleteFunc(o.Warnings, func(s string) bool { return slices.Contains(whole.Warnings, s) })
 		// One that names a right is about what the right would give on top, and is told in the table.
 		baseless := slices.ContainsFunc(o.Warnings, func(s string) bool { return !strings.Contains(s, "CAP_") })
@@ -181,6 +192,13 @@ func smallest(all []string, config map[string]any) (*outcome.Privileges, error) 
 	}
 }
 
+// beyond are the complaints of one that are not of the whole.
+func beyond(whole, o observation) []string {
+	return slices.DeleteFunc(slices.Clone(o.Complaints), func(s string) bool {
+		return slices.ContainsFunc(whole.Complaints, func(known string) bool { return reason(known) == reason(s) })
+	})
+}
+
 // reason is the part of a complaint that tells why, without what is missing for it: that may have two reasons, and is told of once.
 func reason(complaint string) string {
 	_, why, ok := strings.Cut(complaint, " not available: ")
@@ -216,8 +234,9 @@ func contains(all, some []string) bool {
 	return !slices.ContainsFunc(some, func(s string) bool { return !slices.Contains(all, s) })
 }
 
-// oneMissing takes one capability after another away from a receiver with all probes: those that do not need it must not notice.
-func oneMissing(specs map[string]*probe.Spec, needs map[string][]string) error {
+// oneMissing takes one capability after another away from a receiver with all probes: those that do not need it must not notice, and each of the others
+// has to say so in one sentence, or the receiver for all of them.
+func oneMissing(specs map[string]*probe.Spec, needs map[string][]string, try trier) error {
 	probes := make(map[string]any)
 	union := make(map[string]bool)
 	for name, spec := range specs {
@@ -228,21 +247,23 @@ func oneMissing(specs map[string]*probe.Spec, needs map[string][]string) error {
 	}
 	config := map[string]any{"collection_interval": "1h", "probes": probes}
 	all := slices.Sorted(maps.Keys(union))
-	whole, err := tryWith(all, config)
+	whole, err := try(all, config)
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, missing := range all {
-		o, err := tryWith(without(all, missing), config)
+		o, err := try(without(all, missing), config)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		for name, spec := range specs {
+		errs = append(errs, said(slices.Sorted(maps.Keys(specs)), needs, missing, beyond(whole, o)))
+		for _, name := range slices.Sorted(maps.Keys(specs)) {
 			if slices.Contains(needs[name], missing) {
 				continue
 			}
+			spec := specs[name]
 			for _, data := range whole.Data {
 				_, metric := spec.Metrics[data]
 				_, event := spec.Events[data]
@@ -254,3 +275,32 @@ func oneMissing(specs map[string]*probe.Spec, needs map[string][]string) error {
 	}
 	return errors.Join(errs...)
 }
+
+// said holds complaints against what is missing: each names it, and there is one for each probe that needs it. One that names no probe is for all.
+func said(probes []string, needs map[string][]string, missing string, complaints []string) error {
+	var errs []error
+	count := make(map[string]int)
+	for _, c := range complaints {
+		if !strings.Contains(c, missing) {
+			errs = append(errs, fmt.Errorf("without %s, something else is said to be missing: %q", missing, c))
+		}
+		of := ""
+		if match := probeOf.FindStringSubmatch(c); match != nil {
+			of = match[1]
+		}
+		count[of]++
+	}
+	for _, name := range probes {
+		n, want := count[name]+count[""], 0
+		if slices.Contains(needs[name], missing) {
+			want = 1
+		}
+		if n != want {
+			errs = append(errs, fmt.Errorf("without %s, %s tells of it in %d sentences, and not in %d: %q", missing, name, n, want, complaints))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// probeOf is how a complaint of one probe begins.
+var probeOf = regexp.MustCompile(`^(?:attach )?probe (\w+): `)
