@@ -23,6 +23,30 @@ func (k *Kernel) Enumerator(enum, name string) (int64, error) {
 	return 0, &UnsupportedError{Feature: fmt.Sprintf("%s of enum %s", name, enum), Reason: "the kernel was built without it"}
 }
 
+// AnyEnumerator is the same of whichever enum has the enumerator: some of the kernel's have no name. All types up to that one are
+// decoded for it.
+func (k *Kernel) AnyEnumerator(name string) (int64, error) {
+	types, err := k.Types()
+	if err != nil {
+		return 0, err
+	}
+	for t, err := range types.All() {
+		if err != nil {
+			return 0, fmt.Errorf("look up enumerator %s: %w", name, err)
+		}
+		enum, ok := t.(*btf.Enum)
+		if !ok {
+			continue
+		}
+		for _, v := range enum.Values {
+			if v.Name == name {
+				return int64(v.Value), nil
+			}
+		}
+	}
+	return 0, &UnsupportedError{Feature: "enumerator " + name, Reason: "no enum of the kernel has it"}
+}
+
 // Enumerators are the running kernel's names of an enum's numbers. Of several names for one number, it is the first. The
 // error is an [*UnsupportedError] when the kernel does not have the enum.
 func (k *Kernel) Enumerators(enum string) (map[int64]string, error) {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -110,6 +111,24 @@ func TestKernelRelease(t *testing.T) {
 	k.Release()
 	require.NoError(t, k.Require("field/task_struct.tgid"))
 	require.ErrorIs(t, k.Require("field/task_struct.no_such"), ErrNotSupported)
+}
+
+// bpftool reads the same BTF with code of its own.
+func TestKernelAnyEnumerator(t *testing.T) {
+	needsRoot(t)
+	bpftool, err := exec.LookPath("bpftool")
+	if err != nil {
+		t.Skip("needs bpftool as the source of truth")
+	}
+	out, err := exec.Command(bpftool, "btf", "dump", "file", "/sys/kernel/btf/vmlinux").Output()
+	require.NoError(t, err)
+	const name = "LINUX_MIB_LISTENDROPS"
+	_, rest, ok := strings.Cut(string(out), "'"+name+"' val=")
+	require.True(t, ok)
+	want, _, _ := strings.Cut(rest, "\n")
+	n, err := New(Options{}).AnyEnumerator(name)
+	require.NoError(t, err)
+	assert.Equal(t, want, strconv.FormatInt(n, 10))
 }
 
 // bpftool reads the same BTF with code of its own.

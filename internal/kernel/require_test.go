@@ -70,6 +70,25 @@ func TestParseRequirement(t *testing.T) {
 	}
 }
 
+// Some of the kernel's enums have no name.
+func TestAnyEnumerator(t *testing.T) {
+	k := New(Options{})
+	k.types = specOf(t,
+		&btf.Int{Name: "int", Size: 4},
+		&btf.Enum{Name: "named", Size: 4, Values: []btf.EnumValue{{Name: "ONE", Value: 1}}},
+		&btf.Enum{Size: 4, Signed: true, Values: []btf.EnumValue{{Name: "TWO", Value: 2}, {Name: "LESS", Value: ^uint64(0)}}},
+	)
+	for name, want := range map[string]int64{"ONE": 1, "TWO": 2, "LESS": -1} {
+		n, err := k.AnyEnumerator(name)
+		require.NoError(t, err)
+		assert.Equal(t, want, n, name)
+	}
+	for _, name := range []string{"THREE", "named", ""} {
+		_, err := k.AnyEnumerator(name)
+		require.ErrorIs(t, err, ErrNotSupported, name)
+	}
+}
+
 func TestRequire(t *testing.T) {
 	number := &btf.Int{Name: "int", Size: 4, Encoding: btf.Signed}
 	inner := &btf.Struct{Name: "inner", Size: 8, Members: []btf.Member{{Name: "deep", Type: number}, {Name: "bits", Type: number, Offset: 32, BitfieldSize: 3}}}

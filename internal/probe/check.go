@@ -105,6 +105,7 @@ func (c *checker) check() {
 	c.events()
 	c.roles()
 	c.iterate()
+	c.enumerators()
 	if len(s.Metrics)+len(s.Events) == 0 && !c.hasFailed("metrics") && !c.hasFailed("events") {
 		c.report("", "want at least one metric or event")
 	}
@@ -288,6 +289,20 @@ func (c *checker) iterate() {
 		}
 		if !listed {
 			c.report(p, "no candidate under programs has a program %s", program)
+		}
+	}
+}
+
+// enumerators wants names of C on both sides, and no variable that an option sets.
+func (c *checker) enumerators() {
+	for _, variable := range sortedKeys(c.spec.Enumerators) {
+		p := keyPath("enumerators").key(variable)
+		c.optional(p, variable, identifierExpression)
+		c.matches(p, c.spec.Enumerators[variable], identifierExpression)
+		for _, name := range sortedKeys(c.spec.Options) {
+			if c.spec.Options[name].Variable == variable {
+				c.report(p, "option %s sets it too", name)
+			}
 		}
 	}
 }

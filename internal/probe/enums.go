@@ -13,6 +13,23 @@ import (
 // enumerations are the running kernel's enums, as [kernel.Kernel] has them.
 type enumerations interface {
 	Enumerators(enum string) (map[int64]string, error)
+	AnyEnumerator(name string) (int64, error)
+}
+
+// kernelNumbers are the values that the spec's enumerators have in the running kernel, by variable. Those that it does not have are left out.
+func kernelNumbers(spec *Spec, k enumerations) (map[string]int64, error) {
+	numbers := make(map[string]int64, len(spec.Enumerators))
+	for variable, name := range spec.Enumerators {
+		n, err := k.AnyEnumerator(name)
+		if errors.Is(err, kernel.ErrNotSupported) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		numbers[variable] = n
+	}
+	return numbers, nil
 }
 
 // withEnums is the spec with the names that the running kernel has for the numbers of its dimensions. Where it does not have

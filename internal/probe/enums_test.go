@@ -29,6 +29,17 @@ func (k kernelEnums) Enumerators(enum string) (map[int64]string, error) {
 	return nil, &kernel.UnsupportedError{Feature: "enum " + enum}
 }
 
+func (k kernelEnums) AnyEnumerator(name string) (int64, error) {
+	for _, names := range k.enums {
+		for number, has := range names {
+			if has == name {
+				return number, k.err
+			}
+		}
+	}
+	return 0, &kernel.UnsupportedError{Feature: "enumerator " + name}
+}
+
 func TestWithEnums(t *testing.T) {
 	spec := &Spec{Dimensions: map[string]Dimension{
 		"reason": {Field: "reason", As: "enum", Kernel: "skb_drop_reason", Prefix: "SKB_DROP_REASON_", Values: map[int64]string{1: "used_up"}},
@@ -53,6 +64,20 @@ func TestWithEnums(t *testing.T) {
 	same, err := withEnums(plain, kernelEnums{err: refused})
 	require.NoError(t, err, "who has none does not ask")
 	assert.Same(t, plain, same)
+}
+
+func TestNumbersOfKernel(t *testing.T) {
+	spec := &Spec{Enumerators: map[string]string{"here": "MIB_HERE", "gone": "MIB_GONE"}}
+	has := kernelEnums{enums: map[string]map[int64]string{"": {21: "MIB_HERE"}}}
+	numbers, err := kernelNumbers(spec, has)
+	require.NoError(t, err)
+	assert.Equal(t, map[string]int64{"here": 21}, numbers, "what the kernel does not have stays as the object has it")
+
+	has.err = errors.New("refused")
+	_, err = kernelNumbers(&Spec{Enumerators: map[string]string{"here": "MIB_HERE"}}, has)
+	require.ErrorIs(t, err, has.err)
+	_, err = kernelNumbers(&Spec{}, has)
+	require.NoError(t, err, "who has none does not ask")
 }
 
 // The running kernel's reasons are those that its header has.

@@ -53,6 +53,8 @@ type loader struct {
 	settings Settings
 	env      Environment
 	object   *object
+	// numbers are the running kernel's, by the variable that they are for.
+	numbers map[string]int64
 	// excluded are the candidates that can not be had, with the reason; nil for those that passed all checks.
 	excluded map[candidateID]error
 }
@@ -93,7 +95,11 @@ func Load(spec *Spec, settings Settings, env Environment) (*Probe, error) {
 	if spec, err = withEnums(spec, env.Kernel); err != nil {
 		return nil, fmt.Errorf("probe %s: %w", spec.Name, err)
 	}
-	l := &loader{spec: spec, settings: settings, env: env, object: o, excluded: make(map[candidateID]error)}
+	numbers, err := kernelNumbers(spec, env.Kernel)
+	if err != nil {
+		return nil, fmt.Errorf("probe %s: %w", spec.Name, err)
+	}
+	l := &loader{spec: spec, settings: settings, env: env, object: o, numbers: numbers, excluded: make(map[candidateID]error)}
 	return l.load()
 }
 

@@ -45,6 +45,11 @@ func (l *loader) attempt(p *plan) (_ *Probe, failed map[candidateID]error, err e
 	if err := setVariables(l.spec, o, p, l.settings, l.env); err != nil {
 		return nil, nil, err
 	}
+	for _, name := range sortedKeys(l.numbers) {
+		if err := setInteger(o.Variables[name], l.numbers[name]); err != nil {
+			return nil, nil, fmt.Errorf("enumerator %s: %w", l.spec.Enumerators[name], err)
+		}
+	}
 	fillSections(p, o)
 
 	probe := &Probe{

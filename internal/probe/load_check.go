@@ -160,6 +160,9 @@ func (c *objectChecker) variables() {
 			c.optionMap("options."+name+".map", option)
 		}
 	}
+	for _, name := range sortedKeys(c.spec.Enumerators) {
+		c.variable("enumerators."+name, name, 0)
+	}
 	for _, name := range sortedKeys(c.spec.Dimensions) {
 		if v := c.spec.Dimensions[name].Variable; v != "" {
 			c.variable("dimensions."+name+".variable", v, 1)

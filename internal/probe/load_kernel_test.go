@@ -70,6 +70,29 @@ func TestKernelCountsByCommand(t *testing.T) {
 	assert.EqualValues(t, 20, total)
 }
 
+// A constant is the running kernel's number, or what the object has where the kernel has none.
+func TestKernelEnumeratorReachesProgram(t *testing.T) {
+	needsRoot(t)
+	for enumerator, want := range map[string]uint64{"BPF_MAP_TYPE_PERCPU_HASH": uint64(ebpf.PerCPUHash), "NO_SUCH_ENUMERATOR": 7} {
+		t.Run(enumerator, func(t *testing.T) {
+			spec := fixtureSpec(t)
+			delete(spec.Options, "weight")
+			spec.Enumerators = map[string]string{"weight": enumerator}
+			p := load(t, spec, choice{metrics: map[string][]string{"ebpf.fixture.execs": {"command"}}}.settings(t, spec))
+			require.NoError(t, p.Attach())
+			runAs(t, command("numbered"), 1)
+			require.NoError(t, p.Detach())
+			var values [][]uint64
+			for _, row := range readRows(t, tableOf(t, p, "execs")) {
+				if row.comm() == command("numbered") {
+					values = append(values, row.value)
+				}
+			}
+			assert.Equal(t, [][]uint64{{1, want}}, values)
+		})
+	}
+}
+
 // A dimension that nobody selected is not in the key at all.
 func TestKernelPrunedKey(t *testing.T) {
 	needsRoot(t)

@@ -63,6 +63,10 @@ func TestCheckObjectMistakes(t *testing.T) {
 			[]string{`options.weight.variable: unknown variable "wait"`},
 		},
 		{
+			"enumerator's variable", func(s *Spec) { s.Enumerators = map[string]string{"wait": "MIB"} },
+			[]string{`enumerators.wait: unknown variable "wait"`},
+		},
+		{
 			"variable that changes", func(s *Spec) { s.Options["weight"] = Option{Type: "int", Variable: "not_constant"} },
 			[]string{"variable not_constant is not `const volatile`"},
 		},

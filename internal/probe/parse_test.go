@@ -63,6 +63,7 @@ func TestParse(t *testing.T) {
 		},
 	}, spec.Programs["on_switch"])
 	assert.Equal(t, Role{Candidates: []Candidate{{Programs: []string{"io"}}}}, spec.Programs["on_io"])
+	assert.Equal(t, map[string]string{"mib_drops": "MIB_DROPS"}, spec.Enumerators)
 	assert.Equal(t, Option{
 		Description: "Memory for paths.", Variable: "buffer_size", Type: OptionSize, Default: "64KiB", Min: "4KiB", Max: "1MiB",
 	}, spec.Options["buffer"])

@@ -30,6 +30,10 @@ type Spec struct {
 	Packets bool `yaml:"packets"`
 	// Iterate names the maps that iterators of the type bpf_map_elem go over, by program.
 	Iterate map[string]string `yaml:"iterate"`
+	// Enumerators are numbers of the running kernel that reach the object as constants: the enumerator's name, by the variable. They
+	// are for what CO-RE can not ask for, since the enum has no name. Where the kernel has no such enumerator, the variable keeps what
+	// the object gives it.
+	Enumerators map[string]string `yaml:"enumerators"`
 	// Options are user settings that reach the kernel as constants.
 	Options map[string]Option `yaml:"options"`
 	// Dimensions are what a metric of this probe can be broken down by.
