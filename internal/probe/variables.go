@@ -37,6 +37,7 @@ const (
 	eventWakeupVariable      = "event_wakeup_bytes"
 	cgroupControllerVariable = "cgroup_controller"
 	pageSizeVariable         = "page_size"
+	possibleCPUsVariable     = "possible_cpus"
 	eventStatsMap            = "event_stats"
 	eventFiltersMap          = "event_filters"
 	endingMap                = "ending"
@@ -98,6 +99,15 @@ func setVariables(spec *Spec, o *object, p *plan, settings Settings, env Environ
 	}
 	if _, ok := o.Variables[pageSizeVariable]; ok {
 		if err := set(pageSizeVariable, int64(os.Getpagesize())); err != nil {
+			return err
+		}
+	}
+	if _, ok := o.Variables[possibleCPUsVariable]; ok {
+		cpus, err := ebpf.PossibleCPU()
+		if err == nil {
+			err = set(possibleCPUsVariable, int64(cpus))
+		}
+		if err != nil {
 			return err
 		}
 	}
