@@ -59,15 +59,22 @@ func TestKernelLockdown(t *testing.T) {
 	require.NoError(t, err)
 	_, wanted, _ := strings.Cut(here, "-")
 	require.Contains(t, string(mode), "["+wanted+"]")
-	r := start(t, probesByDefault)
 	if wanted == "integrity" {
+		n := networkOf(t)
+		r := start(t, "probes: { cpu: , process: , flow: { interfaces: [lo] }, "+n.probes()+" }")
 		require.Empty(t, r.complaints())
 		pids := trues(t, 20)
+		packets, bytes := loopback(t)
+		dropped := talk(t)
+		morePackets, moreBytes := loopback(t)
 		r.stop()
 		r.requireWhole(pids)
+		r.requireTalk(n, dropped)
+		r.requireFlows(morePackets-packets, moreBytes-bytes)
 		t.Attr(outcome.Holds, outcome.Works)
 		return
 	}
+	r := start(t, probesByDefault)
 	complaints := r.complaints()
 	require.Len(t, complaints, 2)
 	for _, c := range complaints {
@@ -94,14 +101,17 @@ func TestKernelPerfEventParanoid(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "3", strings.TrimSpace(string(level)))
 	require.NotZero(t, os.Geteuid())
-	r := start(t, "probes: { cpu: , process: { metrics: { "+execFailures+": { enabled: true, attributes: [error.type] } } } }")
+	n := networkOf(t)
+	r := start(t, "probes: { cpu: , process: { metrics: { "+execFailures+": { enabled: true, attributes: [error.type] } } }, "+n.probes()+" }")
 	pids := trues(t, 20)
+	dropped := talk(t)
 	for range 5 {
 		require.Error(t, exec.Command("/absent").Run())
 	}
 	complaints := r.complaints()
 	r.stop()
 	r.requireWhole(pids)
+	r.requireTalk(n, dropped)
 	failures := 0.0
 	for _, p := range r.Last(execFailures) {
 		if p.Attributes["error.type"] == "ENOENT" {
