@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -30,7 +31,18 @@ type backend struct {
 	keys   *sums
 	server *http.Server
 	ended  chan struct{}
+	// turned is how many requests came in outages.
+	turned atomic.Int64
 }
+
+// outage is what becomes of requests while a backend takes none.
+type outage string
+
+const (
+	refused     outage = "refused"     // nobody listens
+	unavailable outage = "unavailable" // 503: try again
+	silent      outage = "silent"      // held open, without an answer
+)
 
 func newBackend(t *testing.T) *backend {
 	t.Helper()
@@ -43,26 +55,48 @@ func newBackend(t *testing.T) *backend {
 	return b
 }
 
-// up begins to listen.
+// up takes what it is sent, from now on.
 func (b *backend) up() {
+	b.t.Helper()
+	if b.server != nil { // it does not answer what is held open
+		require.NoError(b.t, b.server.Close())
+		<-b.ended
+	}
+	b.serve(b)
+}
+
+func (b *backend) serve(handler http.Handler) {
 	b.t.Helper()
 	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", b.port))
 	require.NoError(b.t, err)
-	b.server, b.ended = &http.Server{Handler: b}, make(chan struct{})
+	server, ended := &http.Server{Handler: handler}, make(chan struct{})
+	b.server, b.ended = server, ended
 	go func() {
-		defer close(b.ended)
-		if err := b.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		defer close(ended)
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			assert.NoError(b.t, err)
 		}
 	}()
 }
 
-// down finishes what it was sent, and then is not there any more.
-func (b *backend) down() {
+// down finishes what it was sent, and then takes nothing any more.
+func (b *backend) down(how outage) {
 	b.t.Helper()
 	require.NoError(b.t, b.server.Shutdown(context.Background()))
 	<-b.ended
 	b.server = nil
+	if how == refused {
+		return
+	}
+	b.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		b.turned.Add(1)
+		if how == silent {
+			<-r.Context().Done() // the client gives up, or the server ends
+			return
+		}
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
 }
 
 // counted is the sum of the keys so far.

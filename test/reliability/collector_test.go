@@ -127,16 +127,22 @@ var (
 	labelPair   = regexp.MustCompile(`([a-z_]+)="([^"]*)"`)
 )
 
-// accounts are those of one probe, as the Collector's telemetry has them.
-func (c *collector) accounts(probe string) map[string]account {
+// scrape reads the Collector's telemetry.
+func (c *collector) scrape() string {
 	c.t.Helper()
 	response, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/metrics", c.telemetry))
 	require.NoError(c.t, err)
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
 	require.NoError(c.t, err)
+	return string(body)
+}
+
+// accounts are those of one probe, as the Collector's telemetry has them.
+func (c *collector) accounts(probe string) map[string]account {
+	c.t.Helper()
 	all := make(map[string]account)
-	for line := range strings.Lines(string(body)) {
+	for line := range strings.Lines(c.scrape()) {
 		m := accountLine.FindStringSubmatch(strings.TrimSpace(line))
 		if m == nil {
 			continue

@@ -6,6 +6,8 @@ package reliability_test
 
 import (
 	"fmt"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -38,6 +40,7 @@ exporters:
   otlp_http:
     endpoint: http://127.0.0.1:%d
     compression: none
+    timeout: 10s # of a request that nobody answers
     retry_on_failure: { initial_interval: 100ms, max_interval: 500ms, max_elapsed_time: 0 }
     # One at a time, so that the order is that of the events.
     sending_queue: { num_consumers: 1, %s }
@@ -83,14 +86,20 @@ func (b *backend) requireAll(all map[string]account, made int64) (lost int64) {
 	return lost
 }
 
-// The backend goes away and comes back. With a queue on a disk, nothing is lost at a rate that the machine can take.
+// The backend goes away and comes back. With a queue on a disk, nothing is lost at a rate that the machine can take, in whichever way it does not take
+// what it is sent.
 func TestKernelOutage(t *testing.T) {
 	needCollector(t)
+	// Ten bursts a second are 6,000 events.
+	for how, bursts := range map[outage]int{refused: size(10, 30, 600), unavailable: size(10, 30, 100), silent: size(10, 30, 100)} {
+		t.Run(string(how), func(t *testing.T) { testOutage(t, how, bursts, 100*time.Millisecond) })
+	}
+}
+
+func testOutage(t *testing.T, how outage, bursts int, pace time.Duration) {
 	dir, token := numberedProbe(t)
 	b := newBackend(t)
 	b.up()
-	// Ten bursts a second are 6,000 events.
-	const pace = 100 * time.Millisecond
 	event, key := newGenerator(t, nil, token, events, 0, pace), newGenerator(t, nil, token, keys, 1, pace)
 	c := startCollector(t, outageConfig(b, dir, token, "", "queue_size: 100000, storage: file_storage",
 		fmt.Sprintf("  file_storage: { directory: %q }", t.TempDir())))
@@ -102,9 +111,12 @@ func TestKernelOutage(t *testing.T) {
 	}
 	both(10)
 	b.settle(c)
-	b.down()
+	b.down(how)
 	begin := time.Now()
-	both(size(10, 30, 600))
+	both(bursts)
+	if how != refused { // logs and metrics are sent one at a time each: the third is a second attempt
+		require.Eventually(t, func() bool { return b.turned.Load() > 2 }, patience, poll)
+	}
 	away := time.Since(begin)
 	before := b.total()
 	assert.Less(t, before, 3*burst*event.made.Load())
@@ -116,19 +128,20 @@ func TestKernelOutage(t *testing.T) {
 	c.stop()
 	assert.Zero(t, b.requireAll(all, burst*event.made.Load()), "lost")
 	assert.Equal(t, burst*key.made.Load(), b.counted(), "growths")
-	t.Logf("away for %.1f s: %d events and %d keys, of which %d events came after it; none lost; the Collector had %.1f MiB at most",
-		away.Seconds(), 3*burst*event.made.Load(), burst*key.made.Load(), b.total()-before, float64(peak)/MiB)
+	t.Logf("away for %.1f s: %d events and %d keys, of which %d events came after it; none lost; %d requests meanwhile; the Collector had %.1f MiB at most",
+		away.Seconds(), 3*burst*event.made.Load(), burst*key.made.Load(), b.total()-before, b.turned.Load(), float64(peak)/MiB)
 }
 
 // The Collector is restarted while the backend is away: the queue on the disk has what the first one took, and the second one delivers it. The
-// queue puts what was just being sent behind the rest, so that there is no order.
+// queue puts what was just being sent behind the rest, so that there is no order. One of them is killed: what its queue took is on the disk all the same. It
+// may be sent again what it was just sending, which here nobody had taken.
 func TestKernelRestartInAnOutage(t *testing.T) {
 	needCollector(t)
 	dir, token := numberedProbe(t)
 	b := newBackend(t)
 	b.seen = make(map[source]map[int64]bool)
 	config := outageConfig(b, dir, token, "", "queue_size: 100000, storage: file_storage", fmt.Sprintf("  file_storage: { directory: %q }", t.TempDir()))
-	const restarts = 3
+	const restarts, killed = 3, 1
 	n := size(3, 10, 100)
 	for stream := range restarts {
 		c := startCollector(t, config)
@@ -143,7 +156,13 @@ func TestKernelRestartInAnOutage(t *testing.T) {
 				return a["produced"] == burst*event.made.Load() && a["delivered"] == a["produced"]
 			}, patience, poll)
 		}
-		c.stop()
+		if stream != killed {
+			c.stop()
+			continue
+		}
+		c.requireCollected("numbered")
+		require.NoError(t, c.cmd.Process.Kill())
+		<-c.done
 	}
 	require.Zero(t, b.total())
 	b.up()
@@ -157,7 +176,30 @@ func TestKernelRestartInAnOutage(t *testing.T) {
 	}, patience, poll)
 	c.stop()
 	assert.Empty(t, b.wrong, "an event came twice")
-	t.Logf("%d events and %d keys of %d Collectors, delivered by another one", 3*made, made, restarts)
+	t.Logf("%d events and %d keys of %d Collectors, of which one was killed; delivered by another one", 3*made, made, restarts)
+}
+
+var snapshotsLine = regexp.MustCompile(`(?m)^otelcol_receiver_ebpf_snapshot_duration(?:_seconds)?_count\{(.*)\} (\d+)$`)
+
+// snapshots is how often the maps of a probe were read.
+func (c *collector) snapshots(probe string) (n int) {
+	c.t.Helper()
+	for _, m := range snapshotsLine.FindAllStringSubmatch(c.scrape(), -1) {
+		if strings.Contains(m[1], fmt.Sprintf("probe=%q", probe)) {
+			var err error
+			n, err = strconv.Atoi(m[2])
+			require.NoError(c.t, err)
+		}
+	}
+	return n
+}
+
+// requireCollected waits until all that programs have counted by now is delivered: one snapshot may have begun before, the second has it, and is
+// delivered when the third is there.
+func (c *collector) requireCollected(probe string) {
+	c.t.Helper()
+	before := c.snapshots(probe)
+	require.Eventually(c.t, func() bool { return c.snapshots(probe) >= before+3 }, patience, poll)
 }
 
 // A backend that is away, a queue in memory, and a storm: the limiter refuses, the kernel's ring fills, and what it has no room for is counted. When the
@@ -174,7 +216,7 @@ func TestKernelMemoryLimiter(t *testing.T) {
 	event.run(10)
 	key.run(10)
 	b.settle(c)
-	b.down()
+	b.down(refused)
 	require.Eventually(t, func() bool {
 		event.run(100)
 		key.run(1)
