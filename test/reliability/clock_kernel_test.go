@@ -21,7 +21,7 @@ import (
 )
 
 // needMachine skips a test that does something to a whole machine, unless that is a virtual one of the matrix, which is nobody's. The matrix runs its
-// tests on its host, too: there, their parent is not the first process.
+// tests on its host, too, with the same variable: there, their parent is not the first process, and there is no plan to boot with.
 func needMachine(t *testing.T, does string) {
 	t.Helper()
 	kernel.NeedRoot(t)

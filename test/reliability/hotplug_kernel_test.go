@@ -15,17 +15,11 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
-
-	"github.com/ebpfreceiver/ebpfreceiver/test/kernel"
-	"github.com/ebpfreceiver/ebpfreceiver/test/vm/outcome"
 )
 
 // A CPU goes and comes back: what programs counted on it stays counted, and they go on. Only in a virtual machine of the matrix, which is nobody's.
 func TestKernelHotplug(t *testing.T) {
-	kernel.NeedRoot(t)
-	if _, ok := os.LookupEnv(outcome.EnvironmentVariable); !ok {
-		t.Skip("takes a CPU away: run `make test-kernels`, whose machines are nobody's")
-	}
+	needMachine(t, "takes a CPU away")
 	const last = "/sys/devices/system/cpu/cpu1/online"
 	if _, err := os.Stat(last); err != nil || runtime.NumCPU() < 2 {
 		t.Skip("this machine has no CPU to take away; run `make test-kernels` for those that have")
