@@ -15,6 +15,8 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
+
+	"github.com/ebpfreceiver/ebpfreceiver/internal/netns"
 )
 
 // listings bounds how often a listing is made again at once when interfaces change while it is made.
@@ -49,15 +51,15 @@ func procBelow(root string) string {
 
 // openHost opens the namespace of the calling thread, or with a root path that of process 1.
 func (f *Follower) openHost() (*namespace, error) {
-	link := threadNamespace
+	link := netns.Thread
 	if f.opts.Root != "" {
 		link = filepath.Join(f.proc, "1", "ns", "net")
 	}
-	fd, inode, err := openNamespace(link)
+	fd, inode, err := netns.Open(link)
 	if errors.Is(err, fs.ErrPermission) && f.opts.Root != "" {
 		// A Collector that shares the host's network, which is what most do, needs no right for it.
 		f.limit("host", permission("see the host's network namespace (this process's own is taken for it)", "CAP_SYS_PTRACE", err))
-		fd, inode, err = openNamespace(threadNamespace)
+		fd, inode, err = netns.Open(netns.Thread)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the host's network namespace: %w", err)
@@ -68,7 +70,7 @@ func (f *Follower) openHost() (*namespace, error) {
 // enter opens and follows a namespace that was found; nil when it is gone already.
 func (f *Follower) enter(inode uint32, pids []int) (*namespace, error) {
 	for _, pid := range pids {
-		fd, found, err := openNamespace(filepath.Join(f.proc, strconv.Itoa(pid), "ns", "net"))
+		fd, found, err := netns.Open(filepath.Join(f.proc, strconv.Itoa(pid), "ns", "net"))
 		switch {
 		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH):
 			continue
@@ -89,7 +91,7 @@ func (f *Follower) enter(inode uint32, pids []int) (*namespace, error) {
 
 // add follows a namespace, whose descriptor it takes, and attaches what is there.
 func (f *Follower) add(n *namespace) error {
-	err := within(n.fd, n.inode, func() (err error) {
+	err := netns.Within(n.fd, n.inode, func() (err error) {
 		groups := uint32(unix.RTMGRP_LINK)
 		if f.opts.Addresses {
 			groups |= unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR
@@ -331,7 +333,7 @@ func (f *Follower) attach(n *namespace, a *attachment) (fd int, err error) {
 		f.mu.Unlock()
 	}
 	fd = -1
-	err = within(n.fd, n.inode, func() (err error) {
+	err = netns.Within(n.fd, n.inode, func() (err error) {
 		fd, err = attach(a.Index, program.FD(), a.Counting.Loopback)
 		return err
 	})

@@ -16,9 +16,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
+	handles "github.com/vishvananda/netns"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"github.com/ebpfreceiver/ebpfreceiver/internal/netns"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -43,7 +45,7 @@ func spaceOf(t testing.TB, fd int) *space {
 	t.Helper()
 	var stat unix.Stat_t
 	require.NoError(t, unix.Fstat(fd, &stat))
-	h, err := netlink.NewHandleAt(netns.NsHandle(fd), unix.NETLINK_ROUTE)
+	h, err := netlink.NewHandleAt(handles.NsHandle(fd), unix.NETLINK_ROUTE)
 	require.NoError(t, err)
 	s := &space{t: t, fd: fd, inode: uint32(stat.Ino), Handle: h}
 	t.Cleanup(s.release)
@@ -76,7 +78,7 @@ func newContainer(t testing.TB) *container {
 	require.NoError(t, err)
 	err = c.Start()
 	require.NoError(t, err)
-	fd, _, err := openNamespace(filepath.Join("/proc", strconv.Itoa(c.Process.Pid), "ns", "net"))
+	fd, _, err := netns.Open(filepath.Join("/proc", strconv.Itoa(c.Process.Pid), "ns", "net"))
 	require.NoError(t, err)
 	k := &container{space: spaceOf(t, fd), process: c, stdin: in}
 	t.Cleanup(k.kill)
@@ -105,7 +107,7 @@ func TestNothing(*testing.T) {
 func (s *space) in(fn func()) {
 	s.t.Helper()
 	ended := errors.New("the test failed")
-	require.NoError(s.t, within(s.fd, s.inode, func() error { fn(); ended = nil; return nil }))
+	require.NoError(s.t, netns.Within(s.fd, s.inode, func() error { fn(); ended = nil; return nil }))
 	require.NoError(s.t, ended)
 }
 

@@ -4,16 +4,16 @@ package probe
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
+
+	"github.com/ebpfreceiver/ebpfreceiver/internal/netns"
 )
 
 // overSockets tells whether the program is an iterator over the sockets of one network namespace: that of the thread that opens it
@@ -22,27 +22,28 @@ func overSockets(spec *ebpf.ProgramSpec) bool {
 	return spec.Type == ebpf.Tracing && spec.AttachType == ebpf.AttachTraceIter && (spec.AttachTo == "tcp" || spec.AttachTo == "udp")
 }
 
+// lookEvery is at which visit the namespaces of processes are looked for again. To read the links of 1,000 processes takes some 30 ms on a busy host.
+const lookEvery = 10
+
 // networkNamespaces are where iterators over sockets go. At first, all namespaces of processes are visited, so that a probe gets to know
-// the sockets that were there before it; later just its own, since what is new in the others it sees come.
+// the sockets that were there before it; later just its own, since what is new in the others it sees come, and once each of those that have come since.
 type networkNamespaces struct {
 	// own is the namespace that the probe was loaded in: an iterator may be opened by any thread, and the threads of a process may be in
 	// several.
-	own     *os.File
-	inode   uint64
-	proc    string
-	visited bool
+	own    int
+	inode  uint32
+	proc   string
+	visits int
+	// known are those of the last look that need no visit, by what their links say: with their numbers, or 0 where they can not be entered.
+	known map[string]uint32
 	// refused is why others could not be entered, where they could not.
 	refused error
 }
 
 func openNetworkNamespaces(root string) (*networkNamespaces, error) {
-	n := &networkNamespaces{proc: filepath.Join("/", root, "proc")}
+	n := &networkNamespaces{proc: filepath.Join("/", root, "proc"), known: make(map[string]uint32)}
 	var err error
-	if n.own, err = os.Open("/proc/thread-self/ns/net"); err != nil {
-		return nil, fmt.Errorf("open the network namespace: %w", err)
-	}
-	if n.inode, err = inodeOf(n.own); err != nil {
-		_ = n.own.Close()
+	if n.own, n.inode, err = netns.Open(netns.Thread); err != nil {
 		return nil, err
 	}
 	return n, nil
@@ -52,90 +53,98 @@ func (n *networkNamespaces) close() error {
 	if n == nil {
 		return nil
 	}
-	return n.own.Close()
+	return unix.Close(n.own)
 }
 
-// each calls fn on threads in one namespace after the other, the own one first, with its number. Others that can not be entered, for want
-// of a right or because they have ended, are left out.
-func (n *networkNamespaces) each(fn func(inode uint64) error) error {
-	if err := within(n.own, n.inode, fn); err != nil {
+// each calls visit on threads in one namespace after the other, the own one first, with its number. It tells whether that namespace is now known; if not, it is
+// visited again at a later look. Others that can not be entered, for want of a right or because they have ended, are left out. Gone is called with the numbers
+// of those that have no process any more.
+func (n *networkNamespaces) each(visit func(inode uint32) (known bool, err error), gone func(inode uint32)) error {
+	err := netns.Within(n.own, n.inode, func() error {
+		_, err := visit(n.inode)
+		return err
+	})
+	if err != nil {
 		return err
 	}
-	if n.visited {
+	n.visits++
+	if n.visits%lookEvery != 1 {
 		return nil
 	}
-	n.visited = true
-	for _, path := range n.others() {
-		f, err := os.Open(path)
-		if err != nil {
-			n.note(err)
+	links, err := n.links()
+	if err != nil {
+		return nil //nolint:nilerr // without /proc there are no others
+	}
+	for name, inode := range n.known {
+		if links[name] == "" {
+			delete(n.known, name)
+			gone(inode)
+		}
+	}
+	for _, name := range sortedKeys(links) {
+		if _, ok := n.known[name]; ok {
 			continue
 		}
-		if inode, err := inodeOf(f); err == nil {
-			n.note(within(f, inode, fn))
+		inode, known, err := n.enter(links[name], visit)
+		if known || n.refuses(links[name], err) {
+			n.known[name] = inode
 		}
-		_ = f.Close()
 	}
 	return nil
 }
 
-// note remembers that the right to enter a namespace is wanting.
-func (n *networkNamespaces) note(err error) {
-	if n.refused == nil && errors.Is(err, fs.ErrPermission) {
-		n.refused = err
+// enter visits the namespace of a process, unless it is the own one.
+func (n *networkNamespaces) enter(link string, visit func(inode uint32) (bool, error)) (inode uint32, known bool, err error) {
+	fd, inode, err := netns.Open(link)
+	if err != nil {
+		return 0, false, err
 	}
+	defer unix.Close(fd)
+	if inode == n.inode {
+		return inode, true, nil
+	}
+	err = netns.Within(fd, inode, func() (err error) {
+		known, err = visit(inode)
+		return err
+	})
+	return inode, known, err
 }
 
-// others are the links of one process in each other namespace.
-func (n *networkNamespaces) others() (paths []string) {
+// refuses tells whether an error is for want of the right to enter the namespace of a process, and remembers it. To read the link of one that has just ended is
+// refused as well (proc_ns_readlink in fs/proc/namespaces.c).
+func (n *networkNamespaces) refuses(link string, err error) bool {
+	if !errors.Is(err, fs.ErrPermission) {
+		return false
+	}
+	if _, err := os.Stat(filepath.Dir(link)); err != nil {
+		return false
+	}
+	if n.refused == nil {
+		n.refused = err
+	}
+	return true
+}
+
+// links are those of one process in each namespace, by what they say.
+func (n *networkNamespaces) links() (map[string]string, error) {
 	entries, err := os.ReadDir(n.proc)
 	if err != nil {
-		return nil
+		return nil, err
 	}
-	known := map[string]bool{fmt.Sprintf("net:[%d]", n.inode): true}
+	links := make(map[string]string)
 	for _, e := range entries {
 		if _, err := strconv.Atoi(e.Name()); err != nil {
 			continue
 		}
-		path := filepath.Join(n.proc, e.Name(), "ns", "net")
-		name, err := os.Readlink(path)
-		n.note(err)
-		if err == nil && !known[name] {
-			known[name] = true
-			paths = append(paths, path)
+		link := filepath.Join(n.proc, e.Name(), "ns", "net")
+		name, err := os.Readlink(link)
+		if err != nil {
+			n.refuses(link, err)
+		} else if links[name] == "" {
+			links[name] = link
 		}
 	}
-	return paths
-}
-
-func inodeOf(f *os.File) (uint64, error) {
-	var stat unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &stat); err != nil {
-		return 0, fmt.Errorf("identify a network namespace: %w", err)
-	}
-	return stat.Ino, nil
-}
-
-// within calls fn on a thread that is in a namespace.
-func within(namespace *os.File, inode uint64, fn func(inode uint64) error) error {
-	runtime.LockOSThread()
-	var stat unix.Stat_t
-	if err := unix.Stat("/proc/thread-self/ns/net", &stat); err == nil && stat.Ino == inode {
-		defer runtime.UnlockOSThread()
-		return fn(inode)
-	}
-	runtime.UnlockOSThread()
-	result := make(chan error, 1)
-	go func() {
-		// It stays locked, so that its thread ends with it and nobody else is in that namespace by accident.
-		runtime.LockOSThread()
-		if err := unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNET); err != nil {
-			result <- fmt.Errorf("enter a network namespace: %w", err)
-			return
-		}
-		result <- fn(inode)
-	}()
-	return <-result
+	return links, nil
 }
 
 // iterator is one that is attached.

@@ -57,7 +57,7 @@ func TestKernelNetworkNamespacesRefused(t *testing.T) {
 			}
 			n, err := openNetworkNamespaces(root)
 			if assert.NoError(t, err) {
-				assert.NoError(t, n.each(func(uint64) error { visits++; return nil }))
+				assert.NoError(t, n.each(func(uint32) (bool, error) { visits++; return true, nil }, func(uint32) {}))
 			}
 			done <- n
 		}()
@@ -110,13 +110,13 @@ func TestKernelNetworkNamespaces(t *testing.T) {
 	before := here()
 	visit := func() (seen map[string]int, first string) {
 		seen = map[string]int{}
-		require.NoError(t, n.each(func(uint64) error {
+		require.NoError(t, n.each(func(uint32) (bool, error) {
 			if len(seen) == 0 {
 				first = here()
 			}
 			seen[here()]++
-			return nil
-		}))
+			return true, nil
+		}, func(uint32) {}))
 		return seen, first
 	}
 	seen, first := visit()

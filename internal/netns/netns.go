@@ -2,7 +2,8 @@
 
 //go:build linux
 
-package packet
+// Package netns runs code in other network namespaces.
+package netns
 
 import (
 	"fmt"
@@ -11,11 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// threadNamespace is the network namespace of the calling thread.
-const threadNamespace = "/proc/thread-self/ns/net"
+// Thread is the link of the calling thread's network namespace.
+const Thread = "/proc/thread-self/ns/net"
 
-// openNamespace opens a network namespace by the path of its link.
-func openNamespace(path string) (fd int, inode uint32, err error) {
+// Open opens a network namespace by the path of its link, and tells its number. Whoever opens it closes it.
+func Open(path string) (fd int, inode uint32, err error) {
 	fd, err = unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, 0, fmt.Errorf("open a network namespace: %w", err)
@@ -28,11 +29,11 @@ func openNamespace(path string) (fd int, inode uint32, err error) {
 	return fd, uint32(stat.Ino), nil
 }
 
-// within calls fn on a thread that is in a namespace. Sockets stay in the namespace that they were opened in.
-func within(fd int, inode uint32, fn func() error) error {
+// Within calls fn on a thread that is in a namespace of some number. Sockets stay in the namespace that they were opened in.
+func Within(fd int, inode uint32, fn func() error) error {
 	runtime.LockOSThread()
 	var stat unix.Stat_t
-	err := unix.Stat(threadNamespace, &stat)
+	err := unix.Stat(Thread, &stat)
 	if err == nil && uint32(stat.Ino) == inode {
 		defer runtime.UnlockOSThread()
 		return fn()
@@ -42,11 +43,12 @@ func within(fd int, inode uint32, fn func() error) error {
 	result := make(chan error, 1)
 	go func() {
 		defer close(result) // also when fn ends the goroutine
-		// A goroutine that ends while it is locked takes its thread along. So one that can not come back harms nobody, and keeps no
-		// namespace alive.
+		// The thread goes back by itself. It is not left to end with a goroutine that stays locked: the process's first thread does not, and what
+		// it is in is the whole process's /proc/net.
 		runtime.LockOSThread()
-		home, _, err := openNamespace(threadNamespace)
+		home, _, err := Open(Thread)
 		if err != nil {
+			runtime.UnlockOSThread()
 			result <- err
 			return
 		}

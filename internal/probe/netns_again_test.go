@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package probe
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/ebpfreceiver/ebpfreceiver/internal/netns"
+)
+
+// asleep is a process in a network namespace of its own.
+func asleep(t *testing.T) (link string, inode uint32) {
+	t.Helper()
+	other := exec.Command("cat")
+	other.SysProcAttr = &unix.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
+	stdin, err := other.StdinPipe()
+	require.NoError(t, err)
+	require.NoError(t, other.Start())
+	t.Cleanup(func() { stdin.Close(); assert.NoError(t, other.Wait()) })
+	link = "/proc/" + strconv.Itoa(other.Process.Pid) + "/ns/net"
+	var stat unix.Stat_t
+	require.NoError(t, unix.Stat(link, &stat))
+	return link, uint32(stat.Ino)
+}
+
+// A namespace that has begun later is visited when others are looked for again, until it is known, and is gone with its last process. One that could not be entered
+// since a process has just ended is entered by another's link.
+func TestKernelNetworkNamespacesAgain(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: run `make test` with sudo")
+	}
+	root := t.TempDir()
+	begin := func(pid, link string) {
+		require.NoError(t, os.MkdirAll(filepath.Join(root, "proc", pid, "ns"), 0o755))
+		require.NoError(t, os.Symlink(link, filepath.Join(root, "proc", pid, "ns", "net")))
+	}
+	end := func(pid string) { require.NoError(t, os.RemoveAll(filepath.Join(root, "proc", pid))) }
+	n, err := openNetworkNamespaces(root)
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, n.close()) }()
+	visits, gone, crowded := map[uint32]int{}, map[uint32]int{}, map[uint32]bool{}
+	look := func() {
+		for range lookEvery {
+			require.NoError(t, n.each(func(inode uint32) (bool, error) {
+				visits[inode]++
+				return !crowded[inode], nil
+			}, func(inode uint32) { gone[inode]++ }))
+		}
+	}
+	first, a := asleep(t)
+	second, b := asleep(t)
+	begin("1", first)
+	begin("2", netns.Thread)
+	look()
+	assert.Equal(t, map[uint32]int{n.inode: lookEvery, a: 1}, visits)
+
+	begin("3", first)
+	begin("4", second)
+	crowded[b] = true
+	look()
+	look()
+	assert.Equal(t, map[uint32]int{n.inode: 3 * lookEvery, a: 1, b: 2}, visits)
+	crowded[b] = false
+	look()
+	look()
+	assert.Equal(t, map[uint32]int{n.inode: 5 * lookEvery, a: 1, b: 3}, visits)
+
+	// Between its name and its visit, a process may end.
+	ended := filepath.Join(root, "ended")
+	begin("5", ended)
+	look()
+	third, c := asleep(t)
+	require.NoError(t, os.Symlink(third, ended))
+	look()
+	look()
+	assert.Equal(t, map[uint32]int{n.inode: 8 * lookEvery, a: 1, b: 3, c: 1}, visits)
+
+	end("1")
+	end("4")
+	assert.Empty(t, gone)
+	look()
+	look()
+	assert.Equal(t, map[uint32]int{b: 1}, gone)
+	assert.Equal(t, map[uint32]int{n.inode: 10 * lookEvery, a: 1, b: 3, c: 1}, visits)
+	require.NoError(t, n.refused)
+}
