@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync/atomic"
 
 	"go.uber.org/zap"
@@ -198,7 +197,7 @@ func (r *ebpfReceiver) attach(resolved resolvedProbe, env probe.Environment) err
 		r.logger.Debug("program", zap.String("probe", resolved.Name), zap.String("role", program.Role), zap.String("program", program.Name),
 			zap.String("hook", program.Hook), zap.Bool("taken", program.Taken), zap.Error(program.Err))
 	}
-	err = errors.Join(unavailable(resolved.Name, p.Missing), unattached(resolved.Name, p))
+	err = errors.Join(probe.Unavailable(resolved.Name, p.Missing), unattached(resolved.Name, p))
 	if err == nil {
 		r.states[resolved.Name] = stateAttached
 	} else {
@@ -220,33 +219,12 @@ func unattached(name string, p *probe.Probe) error {
 			missing["interface "+a.Name] = a.Err
 		}
 	}
-	errs := []error{unavailable(name, missing)}
+	errs := []error{probe.Unavailable(name, missing)}
 	if len(attachments) == 0 {
 		errs = append(errs, fmt.Errorf("probe %s: no network interface is what the configuration asks for; one that comes will be attached", name))
 	}
 	for _, err := range f.Limits() {
 		errs = append(errs, fmt.Errorf("probe %s: %w", name, err))
-	}
-	return errors.Join(errs...)
-}
-
-// unavailable says what of a probe is not to be had: one sentence for each reason.
-func unavailable(name string, missing map[string]error) error {
-	byReason := make(map[string][]string)
-	reasons := make(map[string]error)
-	for _, what := range slices.Sorted(maps.Keys(missing)) {
-		reason := missing[what]
-		reasons[reason.Error()] = reason
-		byReason[reason.Error()] = append(byReason[reason.Error()], what)
-	}
-	var errs []error
-	for _, text := range slices.Sorted(maps.Keys(byReason)) {
-		what := byReason[text]
-		verb := "is"
-		if len(what) > 1 {
-			verb = "are"
-		}
-		errs = append(errs, fmt.Errorf("probe %s: %s %s not available: %w", name, strings.Join(what, ", "), verb, reasons[text]))
 	}
 	return errors.Join(errs...)
 }

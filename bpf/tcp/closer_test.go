@@ -20,13 +20,7 @@ import (
 func TestKernelTCPResetsHaveACloser(t *testing.T) {
 	here, there := pair(t)
 	run := here.Start(`{ probes: { tcp: { events: { ebpf.tcp.connection: { enabled: true } } } } }`)
-	var l net.Listener
-	there.Do(func() {
-		var err error
-		l, err = net.Listen("tcp4", "10.1.0.2:8080")
-		require.NoError(t, err)
-	})
-	defer l.Close()
+	l := listener(t, there, "tcp4", "10.1.0.2:8080")
 	for _, finished := range []bool{false, true} {
 		c := dial(t, here, "tcp4", "10.1.0.2:8080")
 		accepted, err := l.Accept()

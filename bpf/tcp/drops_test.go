@@ -6,6 +6,7 @@ package tcp_test
 
 import (
 	"maps"
+	"net"
 	"os/exec"
 	"strings"
 	"testing"
@@ -26,7 +27,7 @@ func TestKernelTCPDrops(t *testing.T) {
 		t.Skip("bash is not installed")
 	}
 	here, there := kernel.Pair(t, "cable", "cable")
-	client := kernel.NewCgroup(t)
+	client, id := kernel.NewCgroup(t).Container()
 	run := here.Start(`
 probes:
   tcp:
@@ -41,7 +42,7 @@ probes:
       ebpf.tcp.listen.drops: { enabled: false }
       system.network.connection.count: { enabled: false }
       ebpf.network.drops:
-        attributes: [ebpf.network.namespace, ebpf.network.drop.reason, ebpf.network.drop.symbol, network.transport, ethertype, process.linux.cgroup]
+        attributes: [ebpf.network.namespace, ebpf.network.drop.reason, ebpf.network.drop.symbol, network.transport, ethertype, container, process.linux.cgroup]
 `)
 	for range 7 {
 		require.ErrorIs(t, dialing(here, "10.1.0.2:1", 10*time.Second), unix.ECONNREFUSED)
@@ -67,5 +68,47 @@ probes:
 	}
 	assert.Equal(t, map[string]int{want: 7}, have)
 	sent := kernel.With(kernel.Of(run.Last("ebpf.network.drops"), here), "process.linux.cgroup", client.Path)
-	assert.Equal(t, map[string]int{"tcp ipv4": 1}, kernel.Values(kernel.With(sent, "network.transport", "tcp"), "network.transport", "network.type"))
+	assert.Equal(t, map[string]int{id + " tcp ipv4": 1},
+		kernel.Values(kernel.With(sent, "network.transport", "tcp"), "container.id", "network.transport", "network.type"))
+}
+
+// What a socket throws away is its container's.
+func TestKernelTCPDropsOfContainers(t *testing.T) {
+	if _, ok := tracepoint(t, "kfree_skb", 4); !ok {
+		t.Skip("this kernel does not tell who was to receive a packet (Linux 6.11)")
+	}
+	bash, err := exec.LookPath("bash")
+	if err != nil {
+		t.Skip("bash is not installed")
+	}
+	here, there := pair(t)
+	client, id := kernel.NewCgroup(t).Container()
+	run := here.Start(`
+collection_interval: 200ms
+probes:
+  tcp: { metrics: { ebpf.network.drops: { attributes: [container, process.linux.cgroup, ebpf.network.namespace, ebpf.network.drop.reason] } } }
+`)
+	l := listener(t, there, "tcp4", "10.1.0.2:8080")
+	cmd := client.Command(bash, "-c", "exec 3<>/dev/tcp/10.1.0.2/8080; read x <&3 || true")
+	here.Do(func() { require.NoError(t, cmd.Start()) })
+	accepted, err := l.Accept()
+	require.NoError(t, err)
+	c := accepted.(*net.TCPConn)
+	sends, receives := numbers(t, c)
+	const times = 6
+	send(t, there, "cable", times, packet{
+		from: c.LocalAddr().(*net.TCPAddr).AddrPort(), to: c.RemoteAddr().(*net.TCPAddr).AddrPort(), sequence: sends + 1<<30, answer: receives, flags: rst | ack,
+	}.frame(here.Link("cable").Attrs().HardwareAddr))
+	want := map[string]int{id + " " + client.Path: times}
+	have := func() map[string]int {
+		drops := kernel.With(kernel.Of(run.Last("ebpf.network.drops"), here), "ebpf.network.drop.reason", "tcp_invalid_sequence")
+		return kernel.Values(drops, "container.id", "process.linux.cgroup")
+	}
+	assert.Eventually(t, func() bool { return assert.ObjectsAreEqual(want, have()) }, wait, tick)
+	require.NoError(t, c.Close())
+	require.NoError(t, cmd.Wait())
+	require.NoError(t, l.Close())
+	closed(t, here, there)
+	run.Stop()
+	assert.Equal(t, want, have())
 }

@@ -64,13 +64,7 @@ func TestKernelTCPDurations(t *testing.T) {
 			require.NoError(t, client.Close())
 		}},
 	}
-	var l net.Listener
-	there.Do(func() {
-		var err error
-		l, err = net.Listen("tcp4", "10.1.0.2:8080")
-		require.NoError(t, err)
-	})
-	defer l.Close()
+	l := listener(t, there, "tcp4", "10.1.0.2:8080")
 	type lasting struct{ least, most time.Duration }
 	want := map[int64]lasting{}
 	names := map[int64]string{}

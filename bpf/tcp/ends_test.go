@@ -119,13 +119,7 @@ func TestKernelTCPResets(t *testing.T) {
 	}
 	s.end()
 	// A process that ends with unread data.
-	var l net.Listener
-	there.Do(func() {
-		var err error
-		l, err = net.Listen("tcp4", "10.1.0.2:9090")
-		require.NoError(t, err)
-	})
-	defer l.Close()
+	l := listener(t, there, "tcp4", "10.1.0.2:9090")
 	c := dial(t, here, "tcp4", "10.1.0.2:9090")
 	accepted, err := l.Accept()
 	require.NoError(t, err)

@@ -153,12 +153,7 @@ func TestKernelTCPProcessIsKilled(t *testing.T) {
 	}
 	here, there := pair(t)
 	run := here.Start(byNamespace)
-	var l net.Listener
-	there.Do(func() {
-		l, err = net.Listen("tcp4", "10.1.0.2:8080")
-		require.NoError(t, err)
-	})
-	defer l.Close()
+	l := listener(t, there, "tcp4", "10.1.0.2:8080")
 	cmd := exec.Command(bash, "-c", "exec 3<>/dev/tcp/10.1.0.2/8080 4<>/dev/tcp/10.1.0.2/8080; printf hello >&3; printf 'hello!' >&4; echo ready; read x")
 	in, err := cmd.StdinPipe()
 	require.NoError(t, err)

@@ -6,7 +6,6 @@ package tcp_test
 
 import (
 	"net"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -114,15 +113,8 @@ func TestKernelTCPListenDropsOfRepeatedSYN(t *testing.T) {
 	run := here.Start(byNamespace)
 	s := serve(t, there, "tcp4", "10.1.0.2:8080")
 	release := silence(t, here, there)
-	var dialling sync.WaitGroup
-	var c net.Conn
-	var err error
-	dialling.Go(func() { here.Do(func() { c, err = net.Dial("tcp4", "10.1.0.2:8080") }) })
-	assert.Eventually(t, func() bool { return here.Counters()["TcpRetransSegs"] > 0 }, wait, tick)
-	release()
-	dialling.Wait()
-	require.NoError(t, err)
-	exchange(t, c.(*net.TCPConn), 100)
+	c, _ := dialAgain(t, here, here, release)
+	exchange(t, c, 100)
 	require.NoError(t, c.Close())
 	s.end()
 	closed(t, here, there)

@@ -120,28 +120,34 @@ func nothing() asm.Instructions {
 	}
 }
 
+// dialAgain connects while something keeps the answer away: until a host has sent again what it says, and release lets it through.
+func dialAgain(t *testing.T, from, again *kernel.Network, release func()) (_ *net.TCPConn, took time.Duration) {
+	t.Helper()
+	var dialling sync.WaitGroup
+	var c net.Conn
+	var err error
+	dialling.Go(func() {
+		from.Do(func() {
+			start := time.Now()
+			c, err = net.Dial("tcp4", "10.1.0.2:8080")
+			took = time.Since(start)
+		})
+	})
+	assert.Eventually(t, func() bool { return again.Counters()["TcpRetransSegs"] > 0 }, wait, tick)
+	release()
+	dialling.Wait()
+	require.NoError(t, err)
+	return c.(*net.TCPConn), took
+}
+
 // What was sent again of a handshake is counted once, though the connection's own number begins with it.
 func TestKernelTCPLostHandshake(t *testing.T) {
 	here, there := pair(t)
 	run := here.Start(byNamespace)
 	s := serve(t, there, "tcp4", "10.1.0.2:8080")
 	stop := shape(t, here, "cable", ebpf.AttachTCXIngress, nothing())
-	var dialling sync.WaitGroup
-	var c net.Conn
-	var err error
-	var took time.Duration
-	dialling.Go(func() {
-		here.Do(func() {
-			start := time.Now()
-			c, err = net.Dial("tcp4", "10.1.0.2:8080")
-			took = time.Since(start)
-		})
-	})
-	assert.Eventually(t, func() bool { return there.Counters()["TcpRetransSegs"] > 0 }, wait, tick)
-	stop()
-	dialling.Wait()
-	require.NoError(t, err)
-	exchange(t, c.(*net.TCPConn), 100)
+	c, took := dialAgain(t, here, there, stop)
+	exchange(t, c, 100)
 	require.NoError(t, c.Close())
 	s.end()
 	closed(t, here, there)

@@ -121,13 +121,7 @@ func TestKernelTCPKeepAlive(t *testing.T) {
 func TestKernelTCPPeerHasForgotten(t *testing.T) {
 	here, there := pair(t)
 	run := here.Start(byNamespace)
-	var l net.Listener
-	there.Do(func() {
-		var err error
-		l, err = net.Listen("tcp4", "10.1.0.2:8080")
-		require.NoError(t, err)
-	})
-	defer l.Close()
+	l := listener(t, there, "tcp4", "10.1.0.2:8080")
 	c := dial(t, here, "tcp4", "10.1.0.2:8080")
 	peer, err := l.Accept()
 	require.NoError(t, err)

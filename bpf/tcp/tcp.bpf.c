@@ -17,6 +17,7 @@
 #include "kernel.h"
 #include "event.h"
 #include "histogram.h"
+#include "listen_drops.h"
 #include "map.h"
 #include "slots.h"
 #include "task.h"
@@ -55,17 +56,13 @@ const volatile bool with_accept_queue = false;
 const volatile bool with_accept_wait = false;
 const volatile bool with_zero_window = false;
 
-/* The running kernel's LINUX_MIB_LISTENDROPS, which is an index that differs from kernel to kernel; below 0, it is not known. */
-const volatile s32 mib_listen_drops = -1;
-
-/* The number of CPUs that there may be. */
-const volatile u32 possible_cpus = 1;
-
 #define EPIPE 32
 #define ECONNABORTED 103
 #define ECONNRESET 104
 #define EADDRNOTAVAIL 99
+#define ECONNREFUSED 111
 #define ECANCELED 125
+#define ERROR_OTHER 255 /* the decoder's, of an error that is not known */
 
 enum role {
 	ROLE_NONE,
@@ -204,7 +201,7 @@ struct connection {
 	u8 listener;
 	u8 over;	/* a collection has found it ended */
 	u8 visited;	/* the collection's numbers are of this connection */
-	u8 unused[2];
+	__be16 server_port; /* of an attempt: a socket that has failed may have lost it */
 
 	/* The rest is in a cache line that short connections do without. */
 
@@ -213,8 +210,11 @@ struct connection {
 	u64 came;
 	u32 heard;	/* segs_in at the last sample */
 
-	u32 unused2[3];
-	struct process_key process; /* where somebody wants to know */
+	u32 unused2;
+
+	/* Where somebody wants to know. */
+	u64 asleep;	/* for how long the host had been suspended when it began: CLOCK_BOOTTIME less CLOCK_MONOTONIC, ns */
+	struct process_key process;
 };
 
 _Static_assert(offsetof(struct connection, acked) == 64 && sizeof(struct connection) == 128, "two cache lines");
@@ -288,7 +288,7 @@ static __always_inline void sockets_copy(struct connection *to, const struct con
 {
 	__builtin_memcpy(to, from, offsetof(struct connection, acked));
 	if (wants_process())
-		to->process = from->process;
+		__builtin_memcpy(&to->asleep, &from->asleep, sizeof(*to) - offsetof(struct connection, asleep));
 }
 
 /*
@@ -313,10 +313,14 @@ struct {
 /* All sockets that were there before us are known: what has no account by now is new, and levels are those of a collection. */
 static bool acquainted;
 
-/* There were more of them than the table has room for. */
-static bool crowded;
+/* What is known of a network namespace; the engine's internal/probe/attach.go has the same. */
+enum namespace_flag {
+	NAMESPACE_KNOWN = 1 << 0, /* all sockets that it had when it was visited */
+	NAMESPACE_OWN = 1 << 1, /* it has been visited, and is at each collection */
+	NAMESPACE_CROWDED = 1 << 2, /* there was no room for one of them; user space takes note */
+};
 
-/* The network namespaces of which user space has shown us all sockets, by their numbers. */
+/* By their numbers: the namespaces of which user space has shown us all sockets. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4096);
@@ -591,7 +595,11 @@ static __always_inline void opened(struct connection *c, u32 was, u32 ports)
 	__sync_val_compare_and_swap(&c->opened, was, marked_opened(ports, OPENED));
 }
 
-static __noinline void count_failed(struct tcp_sock *tp, struct connection *c)
+/*
+ * An attempt that failed. Where that was missed, connect() may have told the process since, and nothing of it is left in the socket but what
+ * routers said, or a disconnect has left its own error (tcp_disconnect() in net/ipv4). Then a reset is known, which was seen when it came if resets are counted.
+ */
+static __noinline void count_failed(struct tcp_sock *tp, struct connection *c, bool missed)
 {
 	u32 error = tp->inet_conn.icsk_inet.sk.sk_err;
 	struct tcp_key key = {};
@@ -599,6 +607,10 @@ static __noinline void count_failed(struct tcp_sock *tp, struct connection *c)
 
 	if (!with_connections)
 		return;
+	if (missed && error == ECONNRESET)
+		error = 0;
+	if (missed && c->closer == CLOSER_PEER)
+		error = ECONNREFUSED;
 	/* What routers said, so that the process gave up. */
 	if (!error)
 		error = tp->inet_conn.icsk_inet.sk.sk_err_soft;
@@ -606,11 +618,15 @@ static __noinline void count_failed(struct tcp_sock *tp, struct connection *c)
 	 * Of ours, nothing was sent: there was no port to be had; or it was given up before there was an answer. Of the peer's, it was
 	 * none after all, as when two CPUs end one handshake. The kernel has counted it among those that were accepted.
 	 */
-	if (!error && c && c->role == ROLE_CONNECT)
+	if (!error && missed)
+		error = ERROR_OTHER;
+	else if (!error && c->role == ROLE_CONNECT)
 		error = tp->segs_out ? ECANCELED : EADDRNOTAVAIL;
 	else if (!error)
 		error = ECONNABORTED;
 	fill(&key, tp, c, error, 0, 0, 0);
+	if (missed && by_server_port)
+		key.server_port = c->server_port;
 	row = connections_row(&key);
 	if (row)
 		add(&row->connections, 1);
@@ -683,138 +699,9 @@ static __always_inline struct totals *count(struct tcp_key *key, struct tcp_sock
 	return row;
 }
 
-/*
- * A listener's own number of drops is of packets, many of which are no loss: the bare third step of each connection under TCP_DEFER_ACCEPT,
- * SYNs that came again, resets of what was not finished. And an overflow at the third step is in it twice. A network namespace has a
- * number of just the handshakes that its listeners dropped, which is in parts, one for each CPU, and does not say whose they were. So of what the
- * listener's has grown by, as much is counted as the namespace's has grown by, and was not told yet.
- */
-#define DROPS_UNKNOWN (~0ULL)
-
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-
-struct netns_mib {
-	u64 *net_statistics; /* struct linux_mib, on each CPU */
-};
-
-struct net___drops {
-	u64 net_cookie; /* unlike the number, never another namespace's */
-	struct netns_mib mib;
-};
-
-struct bpf_array {
-	void *pptrs[1];
-};
-
-#pragma clang attribute pop
-
-/* Since Linux 5.19. */
-enum bpf_func_id___lookup {
-	BPF_FUNC_map_lookup_percpu_elem___lookup = BPF_FUNC_map_lookup_percpu_elem,
-};
-
-/* Nothing is in it. Where its memory is on each CPU tells where anything else is. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, u32);
-	__type(value, u64);
-} places SEC(".maps");
-
-/* What a namespace had counted when its first listener was met, and what was told of it since; by its cookie. */
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 10000);
-	__type(key, u64);
-	__type(value, u64);
-} listen_drops_told SEC(".maps");
-
-static __always_inline bool has_namespaces_drops(void)
-{
-	return with_listen_drops && mib_listen_drops >= 0 && bpf_core_enum_value_exists(enum bpf_func_id___lookup, BPF_FUNC_map_lookup_percpu_elem___lookup);
-}
-
-/* A pointer as a number, which the verifier lets nobody make of it in other ways. */
-static __always_inline u64 number_of(const void *pointer)
-{
-	u64 number;
-
-	bpf_probe_read_kernel(&number, sizeof(number), &pointer);
-	return number;
-}
-
-/* The namespace's number, or DROPS_UNKNOWN. Global, so that it is verified once. */
-__noinline u64 namespaces_drops(u64 net)
-{
-	u64 base = 0, total = 0, number, statistics;
-	u32 zero = 0, cpus = possible_cpus;
-	void *place;
-
-	if (!has_namespaces_drops())
-		return DROPS_UNKNOWN;
-	statistics = (u64)BPF_CORE_READ((struct net___drops *)net, mib.net_statistics);
-	bpf_probe_read_kernel(&base, sizeof(base), (void *)(number_of(&places) + bpf_core_field_offset(struct bpf_array, pptrs)));
-	if (!statistics || !base)
-		return DROPS_UNKNOWN;
-	statistics += mib_listen_drops * sizeof(u64) - base;
-	for (u32 cpu = 0; cpu < cpus; cpu++) {
-		place = bpf_map_lookup_percpu_elem(&places, &zero, cpu);
-		if (!place)
-			return DROPS_UNKNOWN;
-		/* It is 0 where it can not be read. A branch would be two ways for the verifier, each time around. */
-		bpf_probe_read_kernel(&number, sizeof(number), (void *)(statistics + number_of(place)));
-		total += number;
-	}
-	return total;
-}
-
 static __always_inline u64 net_of(struct tcp_sock *tp)
 {
 	return (u64)BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.__sk_common.skc_net.net);
-}
-
-/* A listener is met, whose namespace may have dropped others' handshakes before. */
-static __noinline void meet_namespace(struct tcp_sock *tp)
-{
-	u64 net = net_of(tp), cookie, drops;
-
-	if (!has_namespaces_drops())
-		return;
-	cookie = BPF_CORE_READ((struct net___drops *)net, net_cookie);
-	if (bpf_map_lookup_elem(&listen_drops_told, &cookie))
-		return;
-	drops = namespaces_drops(net);
-	if (drops != DROPS_UNKNOWN)
-		bpf_map_update_elem(&listen_drops_told, &cookie, &drops, BPF_NOEXIST);
-}
-
-/* How many handshakes are among the packets that a listener has dropped since the last look. The rest is none, and not looked at again. */
-static __always_inline u64 handshakes_among(u64 net, u64 packets)
-{
-	u64 drops = namespaces_drops(net), cookie, *told;
-
-	if (drops == DROPS_UNKNOWN)
-		return packets;
-	cookie = BPF_CORE_READ((struct net___drops *)net, net_cookie);
-	told = bpf_map_lookup_elem(&listen_drops_told, &cookie);
-	if (!told) {
-		/* There are more namespaces than rows. */
-		bpf_map_update_elem(&listen_drops_told, &cookie, &drops, BPF_NOEXIST);
-		return packets < drops ? packets : drops;
-	}
-	/* Once more, for another listener may end meanwhile. */
-	for (int i = 0; i < 2; i++) {
-		u64 before = *(volatile u64 *)told;
-		s64 more = drops - before;
-
-		if (more <= 0)
-			return 0;
-		if (packets > more)
-			packets = more;
-		if (__sync_val_compare_and_swap(told, before, before + packets) == before)
-			return packets;
-	}
-	return 0;
 }
 
 /* The handshakes that a listener dropped: SYNs and third steps for which its queues had no room, or that were no good. */
@@ -847,6 +734,13 @@ static __noinline void count_retransmits(struct tcp_sock *tp, struct connection 
 	asm volatile("r0 = 0" ::: "r0");
 }
 
+/* Only records have dates, and it is in a cache line that nobody else needs. */
+static __always_inline void set_asleep(struct connection *c)
+{
+	if (event_config[EVENT_CONNECTION].enabled)
+		c->asleep = bpf_ktime_get_boot_ns() - bpf_ktime_get_ns();
+}
+
 static __noinline void tell(struct tcp_sock *tp, struct connection *c, u32 error, u32 state)
 {
 	struct connection_record *e;
@@ -859,7 +753,7 @@ static __noinline void tell(struct tcp_sock *tp, struct connection *c, u32 error
 		return;
 	e->cgroup = cgroup_of(tp, c);
 	e->duration = c->began ? lasted(c, time_of_end(tp, state)) : 0;
-	e->began = c->began ? now - (bpf_ktime_get_ns() - c->began) : 0;
+	e->began = c->began ? c->began + c->asleep : 0;
 	e->latency = c->latency;
 	e->transmitted = transmitted(tp, c, state);
 	e->received = received(tp);
@@ -952,8 +846,10 @@ static __always_inline void connecting(struct tcp_sock *tp)
 
 	blank(tp, &c);
 	c.began = bpf_ktime_get_ns();
+	set_asleep(&c);
 	c.retransmits = tp->total_retrans;
 	c.role = ROLE_CONNECT;
+	c.server_port = tp->inet_conn.icsk_inet.sk.__sk_common.skc_dport;
 	own(&c);
 	keep(tp, &c);
 }
@@ -963,7 +859,8 @@ static __always_inline void listening(struct tcp_sock *tp)
 	struct connection c;
 	struct owner *owner;
 
-	meet_namespace(tp);
+	if (with_listen_drops)
+		meet_namespace(net_of(tp));
 	blank(tp, &c);
 	c.listener = 1;
 	c.counted = tp->inet_conn.icsk_inet.sk.sk_drops.counter;
@@ -1013,6 +910,7 @@ static __always_inline void established(struct tcp_sock *tp, int old)
 		/* With TCP_REPAIR, there is no packet. */
 		if (c->began < now)
 			c->began = now;
+		set_asleep(c);
 		identify(tp, c);
 		if (c->opened != marked_opened(c->ports, OPENED_COUNTED))
 			c->opened = marked_opened(c->ports, OPENED);
@@ -1021,6 +919,7 @@ static __always_inline void established(struct tcp_sock *tp, int old)
 		if (old == TCP_SYN_SENT)
 			child.role = ROLE_CONNECT;
 		child.began = now;
+		set_asleep(&child);
 		identify(tp, &child);
 		child.opened = marked_opened(child.ports, OPENED);
 		keep(tp, &child);
@@ -1050,14 +949,15 @@ static __always_inline void established_never(struct tcp_sock *tp)
 static __always_inline bool are_old_ones_known(struct tcp_sock *tp)
 {
 	u32 namespace = net_id(tp->inet_conn.icsk_inet.sk.__sk_common.skc_net.net);
+	u32 *flags = bpf_map_lookup_elem(&known_namespaces, &namespace);
 
-	return !crowded && bpf_map_lookup_elem(&known_namespaces, &namespace);
+	return flags && *flags & NAMESPACE_KNOWN;
 }
 
 /* The account of a connection that is found in some state. */
 static __always_inline void discover(struct tcp_sock *tp, struct connection *c, u8 state, bool old)
 {
-	if (old && state != TCP_SYN_SENT) {
+	if (old && state != TCP_SYN_SENT && state != TCP_SYN_RECV) {
 		adopt(tp, c, state);
 		return;
 	}
@@ -1066,6 +966,7 @@ static __always_inline void discover(struct tcp_sock *tp, struct connection *c, 
 		return;
 	if (state == TCP_SYN_SENT) {
 		c->role = ROLE_CONNECT;
+		c->server_port = tp->inet_conn.icsk_inet.sk.__sk_common.skc_dport;
 		return;
 	}
 	c->role = guess_role(tp, state);
@@ -1095,7 +996,7 @@ static __always_inline void ended(struct tcp_sock *tp, int old)
 	}
 	c->closed = 1;
 	if (old == TCP_SYN_SENT || (old == TCP_SYN_RECV && !c->opened)) {
-		count_failed(tp, c);
+		count_failed(tp, c, false);
 		if (with_retransmits && tp->total_retrans != c->retransmits)
 			count_retransmits(tp, c, KIND_SYN);
 		return;
@@ -1198,7 +1099,7 @@ static __always_inline void conclude(struct tcp_sock *tp, struct connection *c)
 	if (c->opened)
 		finish(tp, c, 0);
 	else if (c->role == ROLE_CONNECT)
-		count_failed(tp, c);
+		count_failed(tp, c, true);
 }
 
 /*
@@ -1226,15 +1127,16 @@ int BPF_PROG(destroy, struct sock *sk)
 }
 
 /*
- * At first over the network namespaces of all processes, later at each collection over
- * the Collector's own: sockets without an account get one. At the first time they are
- * older than we are, and what they did before is not ours to count; later they are
+ * At each collection over the Collector's own network namespace, and once over each other
+ * that has a process: sockets without an account get one. At a namespace's first time they
+ * may be older than we are, and what they did before is not ours to count; later they are
  * new. Requests and what waits in TIME_WAIT can only be found here.
  */
 SEC("iter/tcp")
 int meet(struct bpf_iter__tcp *ctx)
 {
 	struct sock_common *skc = ctx->sk_common;
+	u32 namespace, flags, *known;
 	struct connection met;
 	struct tcp_sock *tp;
 	int error;
@@ -1244,15 +1146,19 @@ int meet(struct bpf_iter__tcp *ctx)
 	if (!skc)
 		return 0;
 	state = skc->skc_state;
+	namespace = net_id(skc->skc_net.net);
+	known = bpf_map_lookup_elem(&known_namespaces, &namespace);
+	flags = known ? *known : 0;
+	old = !(flags & NAMESPACE_KNOWN);
 	if (state == TCP_TIME_WAIT || state == TCP_NEW_SYN_RECV) {
 		struct tcp_timewait_sock *waiting = bpf_skc_to_tcp_timewait_sock(skc);
 		struct tcp_key key = {};
 
-		if (!with_states || !acquainted)
+		if (!with_states || !(flags & NAMESPACE_OWN))
 			return 0;
 		KEY_WORD(&key) = key_word(0, 0, 0, waiting ? waiting->tw_sk.tw_substate : state == TCP_TIME_WAIT ? TCP_TIME_WAIT : TCP_SYN_RECV, 0, 0, 0);
 		if (by_namespace)
-			key.network_namespace = net_id(skc->skc_net.net);
+			key.network_namespace = namespace;
 		add_to(states_row(&key), 1);
 		return 0;
 	}
@@ -1261,9 +1167,9 @@ int meet(struct bpf_iter__tcp *ctx)
 		return 0;
 	if (account(tp))
 		return 0;
-	old = !acquainted || crowded;
 	if (state == TCP_LISTEN) {
-		meet_namespace(tp);
+		if (with_listen_drops)
+			meet_namespace(net_of(tp));
 		blank(tp, &met);
 		met.listener = 1;
 		met.counted = old ? tp->inet_conn.icsk_inet.sk.sk_drops.counter : 0;
@@ -1271,8 +1177,10 @@ int meet(struct bpf_iter__tcp *ctx)
 		discover(tp, &met, state, old);
 	}
 	error = sockets_add((u64)tp, &met);
-	if (error && error != -EEXIST && old)
-		crowded = true;
+	if (error && error != -EEXIST && old && !(flags & NAMESPACE_CROWDED)) {
+		flags |= NAMESPACE_CROWDED;
+		bpf_map_update_elem(&known_namespaces, &namespace, &flags, BPF_ANY);
+	}
 	return 0;
 }
 
@@ -1571,10 +1479,14 @@ int BPF_PROG(reset_received, struct sock *sk)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	struct tcp_key key = {};
+	struct connection *c;
 
 	if (!tp)
 		return 0;
-	fill(&key, tp, account(tp), 0, 0, DIRECTION_RECEIVE, 0);
+	c = account(tp);
+	if (c && tp->inet_conn.icsk_inet.sk.__sk_common.skc_state == TCP_SYN_SENT)
+		c->closer = CLOSER_PEER;
+	fill(&key, tp, c, 0, 0, DIRECTION_RECEIVE, 0);
 	add_to(resets_row(&key), 1);
 	return 0;
 }

@@ -98,14 +98,21 @@ type server struct {
 	open []net.Conn
 }
 
-func serve(t *testing.T, n *kernel.Network, network, address string) *server {
+// listener is one of whose connections the test takes care.
+func listener(t *testing.T, n *kernel.Network, network, address string) (l net.Listener) {
 	t.Helper()
-	s := &server{}
 	n.Do(func() {
 		var err error
-		s.Listener, err = net.Listen(network, address)
+		l, err = net.Listen(network, address)
 		require.NoError(t, err)
 	})
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+func serve(t *testing.T, n *kernel.Network, network, address string) *server {
+	t.Helper()
+	s := &server{Listener: listener(t, n, network, address)}
 	s.run()
 	t.Cleanup(func() {
 		if t.Failed() || t.Skipped() {

@@ -150,7 +150,7 @@ func TestKernelUDPLite(t *testing.T) {
 	assert.Equal(t, map[string]int{"transmit": 10}, kernel.Values(kernel.Of(run.Last("ebpf.udp.io"), n), "network.io.direction"))
 }
 
-// A socket is the cgroup's of the process that made it; the process is the one that sends.
+// A socket is the container's of the process that made it; the process is the one that sends.
 func TestKernelUDPCgroups(t *testing.T) {
 	bash, err := exec.LookPath("bash")
 	if err != nil {
@@ -161,12 +161,13 @@ func TestKernelUDPCgroups(t *testing.T) {
 probes:
   udp:
     metrics:
-      ebpf.udp.io: { attributes: [process.linux.cgroup, ebpf.network.namespace, server.port] }
+      ebpf.udp.io: { attributes: [container, process.linux.cgroup, ebpf.network.namespace, server.port] }
       ebpf.udp.datagrams: { attributes: [process, container, ebpf.network.namespace] }
 `)
 	s := server(t, there, unix.AF_INET, "10.1.0.2:1000")
 	dir := t.TempDir()
-	one, two := kernel.NewCgroup(t), kernel.NewCgroup(t)
+	one, oneID := kernel.NewCgroup(t).Container()
+	two, twoID := kernel.NewCgroup(t).Container()
 	for name, c := range map[string]*kernel.Cgroup{"one": one, "two": two} {
 		program := filepath.Join(dir, name)
 		require.NoError(t, os.Symlink(bash, program))
@@ -178,9 +179,10 @@ probes:
 		}
 	}
 	run.Stop()
-	assert.Equal(t, map[string]int{one.Path + " 1000": 12, two.Path + " 1000": 12},
-		kernel.Values(kernel.Of(run.Last("ebpf.udp.io"), here), "process.linux.cgroup", "server.port"))
-	assert.Equal(t, map[string]int{"one": 3, "two": 3}, kernel.Values(kernel.Of(run.Last("ebpf.udp.datagrams"), here), "process.executable.name"))
+	assert.Equal(t, map[string]int{oneID + " " + one.Path + " 1000": 12, twoID + " " + two.Path + " 1000": 12},
+		kernel.Values(kernel.Of(run.Last("ebpf.udp.io"), here), "container.id", "process.linux.cgroup", "server.port"))
+	assert.Equal(t, map[string]int{oneID + " one": 3, twoID + " two": 3},
+		kernel.Values(kernel.Of(run.Last("ebpf.udp.datagrams"), here), "container.id", "process.executable.name"))
 	for _, p := range kernel.Of(run.Last("ebpf.udp.datagrams"), there) {
 		assert.EqualValues(t, os.Getpid(), p.Attributes["process.pid"])
 	}

@@ -127,6 +127,9 @@ func buildBool(c *Column, f Field, _ Options) error {
 	return nil
 }
 
+// errorOther stands for an error that is not known, as no error of the kernel does. Its name is the semantic conventions'.
+const errorOther = 255
+
 // buildErrno gives the symbol of an error number, given as the kernel returns it or negated.
 func buildErrno(c *Column, f Field, _ Options) error {
 	read, _, err := number(f)
@@ -140,6 +143,9 @@ func buildErrno(c *Column, f Field, _ Options) error {
 		n := read(raw)
 		if n < 0 {
 			n = -n
+		}
+		if n == errorOther {
+			return "_OTHER"
 		}
 		if s := unix.ErrnoName(unix.Errno(n)); s != "" {
 			return s

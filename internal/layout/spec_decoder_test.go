@@ -152,6 +152,7 @@ func decodings() []decoding {
 		{as: "errno", t: u32, raw: native(uint32(2)), want: "ENOENT"},
 		{as: "errno", t: btftypes.S32, raw: native(int32(-13)), want: "EACCES"},
 		{as: "errno", t: btftypes.S32, raw: native(int32(-4000)), want: "4000"},
+		{as: "errno", t: u32, raw: native(uint32(255)), want: "_OTHER"},
 		{as: "signal", t: u32, raw: native(uint32(9)), want: "SIGKILL"},
 		{as: "signal", t: u32, raw: native(uint32(40)), want: "SIG40"},
 		{as: "port", t: u16, raw: []byte{0x01, 0xbb}, want: int64(443)},

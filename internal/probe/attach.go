@@ -186,21 +186,53 @@ func (p *Probe) runIterator(ctx context.Context, iter iterator) error {
 			return err
 		}
 	}
-	visited := p.networks.visited
-	err := p.networks.each(func(inode uint64) error {
+	refused := p.networks.refused
+	err := p.networks.each(func(inode uint32) (known bool, err error) {
 		if err := runIterator(ctx, iter.Iter, p.buffer); err != nil {
-			return err
+			return false, err
 		}
-		if m := p.maps[knownNamespacesMap]; m != nil && !visited {
-			_ = m.Put(uint32(inode), uint32(1)) // one for which there is no room is not known
+		return p.visited(inode), nil
+	}, func(inode uint32) {
+		if m := p.maps[knownNamespacesMap]; m != nil {
+			_ = m.Delete(inode) // which leaves its room to another
 		}
-		return nil
 	})
-	if !visited && p.networks.refused != nil {
+	if refused == nil && p.networks.refused != nil {
 		p.env.Logger.Warn("sockets that are there already are not known in all network namespaces: needs CAP_SYS_ADMIN and CAP_SYS_PTRACE",
 			zap.String("probe", p.Spec.Name), zap.Error(p.networks.refused))
 	}
 	return err
+}
+
+// What is known of a network namespace, as flags; bpf/tcp has the same.
+const (
+	namespaceKnown   uint32 = 1 << iota // all sockets that it had when it was visited
+	namespaceOwn                        // it has been visited, and is at each collection
+	namespaceCrowded                    // the program's: there was no room for one of them
+)
+
+// visited tells the program that a namespace's sockets have all been shown to it, and returns whether it has room for all of them.
+func (p *Probe) visited(inode uint32) bool {
+	m := p.maps[knownNamespacesMap]
+	if m == nil {
+		return true
+	}
+	var flags uint32
+	_ = m.Lookup(inode, &flags) // nothing is known of a new one
+	own := inode == p.networks.inode
+	switch crowded := flags&namespaceCrowded != 0; {
+	case own && crowded:
+		flags = namespaceOwn
+	case own:
+		flags = namespaceOwn | namespaceKnown
+	case crowded:
+		_ = m.Delete(inode)
+		return false
+	default:
+		flags = namespaceKnown
+	}
+	_ = m.Put(inode, flags) // one for which there is no room is not known
+	return true
 }
 
 // runIterator reads an iterator to its end, which makes its program see every object. A read ends with EAGAIN when it went over a

@@ -25,27 +25,48 @@ type Environment struct {
 	CgroupController int32
 	// CgroupID turns the path of a cgroup into its id, for filters. Without it, filters of cgroups are refused.
 	CgroupID func(path string) (uint64, error)
+	// VerifierStatistics has the verifier tell how many instructions it processed where the kernel does not keep the number. It then tells less of programs
+	// that it refuses.
+	VerifierStatistics bool
 }
 
 // ErrNothingEnabled is returned by [Load] when the settings enable no metric and no event.
 var ErrNothingEnabled = errors.New("no metric and no event is enabled")
 
-// UnavailableError says that nothing of what is enabled is to be had from this kernel.
-type UnavailableError struct {
-	Probe string
-	// Errs are the distinct reasons.
-	Errs []error
-}
-
-func (e *UnavailableError) Error() string {
-	texts := make([]string, len(e.Errs))
-	for i, err := range e.Errs {
-		texts[i] = err.Error()
+// Unavailable says what of a probe is not to be had: a sentence for each capability that this process lacks, then one for each other reason. It is
+// nil when nothing is missing.
+func Unavailable(probe string, missing map[string]error) error {
+	reasons, what := make(map[string]error), make(map[string][]string)
+	for _, name := range sortedKeys(missing) {
+		err := missing[name]
+		key := "other " + err.Error()
+		if c := lackedCapability(err); c != "" {
+			key = "capability " + c
+		}
+		if reasons[key] == nil {
+			reasons[key] = err
+		}
+		what[key] = append(what[key], name)
 	}
-	return fmt.Sprintf("probe %s: %s", e.Probe, strings.Join(texts, "; "))
+	var errs []error
+	for _, key := range sortedKeys(what) {
+		verb := "is"
+		if len(what[key]) > 1 {
+			verb = "are"
+		}
+		errs = append(errs, fmt.Errorf("probe %s: %s %s not available: %w", probe, strings.Join(what[key], ", "), verb, reasons[key]))
+	}
+	return errors.Join(errs...)
 }
 
-func (e *UnavailableError) Unwrap() []error { return e.Errs }
+// lackedCapability is what this process would have to be granted; empty when that is not the reason.
+func lackedCapability(err error) string {
+	var permission *kernel.PermissionError
+	if errors.As(err, &permission) {
+		return permission.Capability
+	}
+	return ""
+}
 
 // loader is one call of Load: it tries plans until one of them loads.
 type loader struct {
@@ -69,8 +90,8 @@ type candidateID struct {
 // the kernel can do; a metric or event whose role has none is in [Probe.Missing], and the others work without it.
 //
 // The error is, or holds, an [*ObjectError] when the object does not fit the spec, a [*kernel.PermissionError] when this
-// process lacks a right, a [*kernel.UnsupportedError] when the kernel lacks a feature, and an [*UnavailableError]
-// when nothing is left. Whatever it is, nothing stays in the kernel.
+// process lacks a right, and a [*kernel.UnsupportedError] when the kernel lacks a feature; when nothing is left, it is that of
+// [Unavailable]. Whatever it is, nothing stays in the kernel.
 func Load(spec *Spec, settings Settings, env Environment) (*Probe, error) {
 	if env.Logger == nil {
 		env.Logger = zap.NewNop()
@@ -109,7 +130,7 @@ func (l *loader) load() (*Probe, error) {
 	for {
 		p := l.plan()
 		if len(p.metrics)+len(p.events) == 0 {
-			return nil, l.unavailable(p)
+			return nil, Unavailable(l.spec.Name, p.missing)
 		}
 		probe, failed, err := l.attempt(p)
 		if err != nil {
@@ -123,18 +144,6 @@ func (l *loader) load() (*Probe, error) {
 			l.excluded[id] = why
 		}
 	}
-}
-
-func (l *loader) unavailable(p *plan) error {
-	e := &UnavailableError{Probe: l.spec.Name}
-	seen := make(map[error]bool)
-	for _, name := range sortedKeys(p.missing) {
-		if err := p.missing[name]; !seen[err] {
-			seen[err] = true
-			e.Errs = append(e.Errs, err)
-		}
-	}
-	return e
 }
 
 func (l *loader) report(p *Probe) {

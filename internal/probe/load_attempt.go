@@ -164,10 +164,11 @@ func (l *loader) loadProgram(name string, spec *ebpf.ProgramSpec, o *object, loa
 			coll.Maps[m], replacements[m] = o.Maps[m], loaded[m]
 		}
 	}
-	c, err := ebpf.NewCollectionWithOptions(coll, ebpf.CollectionOptions{
-		MapReplacements: replacements,
-		Cache:           l.env.Kernel.Cache(),
-	})
+	options := ebpf.CollectionOptions{MapReplacements: replacements, Cache: l.env.Kernel.Cache()}
+	if l.env.VerifierStatistics {
+		options.Programs.LogLevel = ebpf.LogLevelStats
+	}
+	c, err := ebpf.NewCollectionWithOptions(coll, options)
 	if err != nil {
 		if inner := errors.Unwrap(err); inner != nil {
 			err = inner // without the program's name, which a ProgramError has

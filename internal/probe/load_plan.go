@@ -34,10 +34,17 @@ type RoleError struct {
 	Errs []error
 }
 
+// Error is about capabilities alone where they are all that a candidate lacks: with them, nobody would hear of what the kernel has not for the others.
 func (e *RoleError) Error() string {
-	texts := make([]string, len(e.Errs))
-	for i, err := range e.Errs {
-		texts[i] = err.Error()
+	var texts, capabilities []string
+	for _, err := range e.Errs {
+		texts = append(texts, err.Error())
+		if lackedCapability(err) != "" {
+			capabilities = append(capabilities, err.Error())
+		}
+	}
+	if len(capabilities) > 0 {
+		texts = capabilities
 	}
 	return fmt.Sprintf("role %s: %s", e.Role, strings.Join(texts, "; or "))
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -86,7 +87,8 @@ type ProgramInfo struct {
 	// Taken programs are loaded. Of the others, Err is why not; nil when a candidate before it was taken, or the role is not needed.
 	Taken bool
 	Err   error
-	// Instructions that the verifier processed; 0 when it is not taken or the kernel does not say.
+	// Instructions that the verifier processed; 0 when it is not taken or the kernel does not say: before Linux 5.16 it does with
+	// [Environment.VerifierStatistics] only.
 	Instructions uint32
 }
 
@@ -104,7 +106,17 @@ func (p *loadedProgram) instructions() uint32 {
 	if err != nil {
 		return 0
 	}
-	n, _ := info.VerifiedInstructions()
+	if n, ok := info.VerifiedInstructions(); ok {
+		return n
+	}
+	return processed(p.VerifierLog)
+}
+
+// processed is the number of instructions in the verifier's statistics (print_verification_stats() in kernel/bpf/verifier.c); 0 where there are none.
+func processed(log string) (n uint32) {
+	if _, text, ok := strings.Cut(log, "processed "); ok {
+		_, _ = fmt.Sscanf(text, "%d insns", &n) // which leaves 0
+	}
 	return n
 }
 
