@@ -7,8 +7,6 @@ package e2e_test
 import (
 	"bufio"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -58,18 +56,6 @@ func sharedBinary(t *testing.T) string {
 	path := filepath.Join(sharedDir(t), "otelcol-ebpf")
 	require.NoError(t, os.WriteFile(path, b, 0o755))
 	return path
-}
-
-// freePort is one that nobody listens on, below those that the kernel gives to whoever asks for any.
-func freePort(t *testing.T) int {
-	t.Helper()
-	for {
-		port := 10_000 + rand.IntN(22_000)
-		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
-			require.NoError(t, l.Close())
-			return port
-		}
-	}
 }
 
 // collector is one that runs.

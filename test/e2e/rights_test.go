@@ -81,7 +81,7 @@ func TestKernelWithoutRights(t *testing.T) {
 	needCollector(t)
 	kernel.NeedRoot(t)
 	dir := sharedDir(t)
-	port := freePort(t)
+	port := kernel.FreePort(t)
 	config := write(t, filepath.Join(dir, "config.yaml"), `%s
   telemetry:
     metrics:

@@ -32,7 +32,7 @@ func newSetup(t *testing.T, c *kernel.Cgroup) setup {
 	t.Helper()
 	return setup{
 		Dir: sharedDir(t), Cgroup: c.Path, Interval: "200ms", Probes: []string{"cpu", "process"},
-		Prometheus: freePort(t), Telemetry: freePort(t),
+		Prometheus: kernel.FreePort(t), Telemetry: kernel.FreePort(t),
 	}
 }
 

@@ -3,7 +3,10 @@
 package kernel
 
 import (
+	"fmt"
 	"io/fs"
+	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,4 +36,16 @@ func Built(t testing.TB, root, target string) string {
 		}))
 	}
 	return binary
+}
+
+// FreePort is one that nobody listens on, below those that the kernel gives to whoever asks for any.
+func FreePort(t testing.TB) int {
+	t.Helper()
+	for {
+		port := 10_000 + rand.IntN(22_000)
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			require.NoError(t, l.Close())
+			return port
+		}
+	}
 }

@@ -145,7 +145,18 @@ func NewCgroup(t testing.TB) *Cgroup {
 	NeedRoot(t)
 	mount, err := mountV2()
 	require.NoError(t, err)
-	path := fmt.Sprintf("/ebpfreceiver-test-%08x", rand.Uint32())
+	return makeCgroup(t, mount, fmt.Sprintf("/ebpfreceiver-test-%08x", rand.Uint32()))
+}
+
+// Container makes a cgroup below c that is called as Docker calls a container's, of the id that is returned.
+func (c *Cgroup) Container() (inside *Cgroup, id string) {
+	c.t.Helper()
+	id = strings.Repeat(fmt.Sprintf("%016x", rand.Uint64()), 4)
+	return makeCgroup(c.t, strings.TrimSuffix(c.Dir, c.Path), c.Path+"/docker-"+id+".scope"), id
+}
+
+func makeCgroup(t testing.TB, mount, path string) *Cgroup {
+	t.Helper()
 	c := &Cgroup{t: t, Dir: mount + path, Path: path}
 	require.NoError(t, os.Mkdir(c.Dir, 0o755))
 	t.Cleanup(func() {

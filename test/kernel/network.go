@@ -37,13 +37,19 @@ func NewNetwork(t testing.TB) *Network {
 	n := &Network{t: t}
 	made := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // for good: the thread ends with the goroutine
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		runtime.LockOSThread() // for good where it can not go back
+		home, err := netns.Get()
+		if err != nil {
 			made <- err
 			return
 		}
-		var err error
-		n.handle, err = netns.Get()
+		defer home.Close()
+		if n.handle, err = netns.New(); err == nil {
+			err = netns.Set(home)
+		}
+		if err == nil {
+			runtime.UnlockOSThread()
+		}
 		made <- err
 	}()
 	require.NoError(t, <-made)

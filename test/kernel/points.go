@@ -22,13 +22,15 @@ type Point struct {
 	Bounds     []float64
 }
 
-// Series are the values of attributes in an order, with a blank between; "-" stands for one that is not there.
+// Series are the values of attributes, or of the resource's, in an order, with a blank between; "-" stands for one that is not there.
 func (p Point) Series(attributes ...string) string {
 	parts := make([]string, len(attributes))
 	for i, a := range attributes {
 		parts[i] = "-"
-		if v, ok := p.Attributes[a]; ok {
-			parts[i] = fmt.Sprint(v)
+		for _, from := range []map[string]any{p.Resource, p.Attributes} {
+			if v, ok := from[a]; ok {
+				parts[i] = fmt.Sprint(v)
+			}
 		}
 	}
 	return strings.Join(parts, " ")

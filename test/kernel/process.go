@@ -82,6 +82,17 @@ func (o *outbox) send(m message) error {
 	return o.encoder.Encode(m)
 }
 
+// sendTo is a consumer whose data are sent.
+func sendTo[T any](o *outbox, marshal func(T) ([]byte, error), as func([]byte) message) func(context.Context, T) error {
+	return func(_ context.Context, data T) error {
+		b, err := marshal(data)
+		if err != nil {
+			return err
+		}
+		return o.send(as(b))
+	}
+}
+
 // beReceiver runs a receiver, as the process that [startProcess] has started, until its input ends.
 func beReceiver() error {
 	out := &outbox{encoder: gob.NewEncoder(os.NewFile(3, "messages"))}
@@ -119,23 +130,11 @@ func startOrdered(out *outbox) (stop []func(context.Context) error, err error) {
 	if err := yaml.Unmarshal(o.Config, &values); err != nil {
 		return nil, fmt.Errorf("read the configuration: %w", err)
 	}
-	metrics, err := consumer.NewMetrics(func(_ context.Context, md pmetric.Metrics) error {
-		b, err := new(pmetric.ProtoMarshaler).MarshalMetrics(md)
-		if err != nil {
-			return err
-		}
-		return out.send(message{Metrics: b})
-	})
+	metrics, err := consumer.NewMetrics(sendTo(out, new(pmetric.ProtoMarshaler).MarshalMetrics, func(b []byte) message { return message{Metrics: b} }))
 	if err != nil {
 		return nil, err
 	}
-	logs, err := consumer.NewLogs(func(_ context.Context, ld plog.Logs) error {
-		b, err := new(plog.ProtoMarshaler).MarshalLogs(ld)
-		if err != nil {
-			return err
-		}
-		return out.send(message{Logs: b})
-	})
+	logs, err := consumer.NewLogs(sendTo(out, new(plog.ProtoMarshaler).MarshalLogs, func(b []byte) message { return message{Logs: b} }))
 	if err != nil {
 		return nil, err
 	}

@@ -6,11 +6,13 @@ package reliability_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -19,11 +21,14 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/kernel"
 )
 
-// backend takes OTLP over HTTP, when it is there.
+// backend takes OTLP when it is there, by any transport.
 type backend struct {
 	t    *testing.T
+	by   transport
 	port int
 	*ledger
 
@@ -35,24 +40,51 @@ type backend struct {
 	turned atomic.Int64
 }
 
-// outage is what becomes of requests while a backend takes none.
+// transport is how a backend is sent to: the name of the exporter.
+type transport string
+
+const (
+	byHTTP transport = "otlp_http"
+	byGRPC transport = "otlp_grpc"
+)
+
+// outage is what becomes of requests while a backend answers none as it should.
 type outage string
 
 const (
 	refused     outage = "refused"     // nobody listens
-	unavailable outage = "unavailable" // 503: try again
+	unavailable outage = "unavailable" // try again
 	silent      outage = "silent"      // held open, without an answer
+	unanswered  outage = "unanswered"  // the same, and taken
 )
 
-func newBackend(t *testing.T) *backend {
+// backends are those of one Collector, which sends everything to each.
+type backends []*backend
+
+func newBackends(t *testing.T, by ...transport) (all backends) {
 	t.Helper()
-	b := &backend{t: t, port: freePort(t), ledger: newLedger(), keys: &sums{metric: "ebpf.test.keys"}}
-	t.Cleanup(func() {
-		if b.server != nil {
-			b.server.Close()
-		}
-	})
-	return b
+	for _, by := range by {
+		b := &backend{t: t, by: by, port: kernel.FreePort(t), ledger: newLedger(), keys: &sums{metric: "ebpf.test.keys"}}
+		t.Cleanup(func() {
+			if b.server != nil {
+				b.server.Close()
+			}
+		})
+		all = append(all, b)
+	}
+	return all
+}
+
+func (all backends) up() {
+	for _, b := range all {
+		b.up()
+	}
+}
+
+func (all backends) down(how outage) {
+	for _, b := range all {
+		b.down(how)
+	}
 }
 
 // up takes what it is sent, from now on.
@@ -62,14 +94,19 @@ func (b *backend) up() {
 		require.NoError(b.t, b.server.Close())
 		<-b.ended
 	}
-	b.serve(b)
+	b.serve(func(w http.ResponseWriter, r *http.Request) {
+		b.receive(r)
+		b.answer(w, http.StatusOK, 0)
+	})
 }
 
-func (b *backend) serve(handler http.Handler) {
+func (b *backend) serve(handler http.HandlerFunc) {
 	b.t.Helper()
 	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", b.port))
 	require.NoError(b.t, err)
-	server, ended := &http.Server{Handler: handler}, make(chan struct{})
+	server, ended := &http.Server{Handler: handler, Protocols: new(http.Protocols)}, make(chan struct{})
+	server.Protocols.SetHTTP1(b.by == byHTTP)
+	server.Protocols.SetUnencryptedHTTP2(b.by == byGRPC)
 	b.server, b.ended = server, ended
 	go func() {
 		defer close(ended)
@@ -82,44 +119,65 @@ func (b *backend) serve(handler http.Handler) {
 // down finishes what it was sent, and then takes nothing any more.
 func (b *backend) down(how outage) {
 	b.t.Helper()
-	require.NoError(b.t, b.server.Shutdown(context.Background()))
-	<-b.ended
-	b.server = nil
+	if b.server != nil {
+		require.NoError(b.t, b.server.Shutdown(context.Background()))
+		<-b.ended
+		b.server = nil
+	}
 	if how == refused {
 		return
 	}
-	b.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body)
+	b.serve(func(w http.ResponseWriter, r *http.Request) {
+		if how == unanswered {
+			b.receive(r)
+		} else {
+			_, _ = io.Copy(io.Discard, r.Body)
+		}
 		b.turned.Add(1)
-		if how == silent {
-			<-r.Context().Done() // the client gives up, or the server ends
+		if how == unavailable {
+			b.answer(w, http.StatusServiceUnavailable, 14) // UNAVAILABLE
 			return
 		}
-		w.WriteHeader(http.StatusServiceUnavailable)
-	}))
+		<-r.Context().Done() // the client gives up, or the server ends
+	})
 }
 
-// counted is the sum of the keys so far.
-func (b *backend) counted() int64 {
+// amount is how much came, with what came again.
+type amount struct{ events, keys int64 }
+
+func (b *backend) taken() amount {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.keys.total()
+	return amount{b.total(), b.keys.total()}
 }
 
-// ServeHTTP takes a request, whose body is that of the file format, too: one field with the resources.
-func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (all backends) taken() (list []amount) {
+	for _, b := range all {
+		list = append(list, b.taken())
+	}
+	return list
+}
+
+// receive takes a request, whose message is that of the file format, too: one field with the resources. Over gRPC, it follows five bytes: whether it
+// is compressed, and its length.
+func (b *backend) receive(r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
+		return // the client is gone
+	}
+	if b.by == byGRPC {
+		if !assert.Equal(b.t, binary.BigEndian.AppendUint32([]byte{0}, uint32(len(body)-5)), body[:5], "one message, not compressed") {
+			return
+		}
+		body = body[5:]
 	}
 	switch r.URL.Path {
-	case "/v1/logs":
+	case "/v1/logs", "/opentelemetry.proto.collector.logs.v1.LogsService/Export":
 		ld, err := new(plog.ProtoUnmarshaler).UnmarshalLogs(body)
 		if assert.NoError(b.t, err) {
 			b.take(ld)
 		}
-	case "/v1/metrics":
+	case "/v1/metrics", "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export":
 		md, err := new(pmetric.ProtoUnmarshaler).UnmarshalMetrics(body)
 		if assert.NoError(b.t, err) {
 			b.mu.Lock()
@@ -129,6 +187,16 @@ func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		assert.Fail(b.t, "an unknown path", r.URL.Path)
 	}
-	w.Header().Set("Content-Type", "application/x-protobuf")
-	w.WriteHeader(http.StatusOK)
+}
+
+// answer sends an empty message, with one of HTTP's statuses or, in a trailer, of gRPC's.
+func (b *backend) answer(w http.ResponseWriter, ofHTTP, ofGRPC int) {
+	if b.by == byHTTP {
+		w.Header().Set("Content-Type", "application/x-protobuf")
+		w.WriteHeader(ofHTTP)
+		return
+	}
+	w.Header().Set("Content-Type", "application/grpc")
+	_, _ = w.Write(make([]byte, 5))
+	w.Header().Set(http.TrailerPrefix+"Grpc-Status", strconv.Itoa(ofGRPC))
 }

@@ -8,7 +8,6 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -36,15 +35,6 @@ func needCollector(t *testing.T) {
 	kernel.Built(t, root, "reliability")
 }
 
-// freePort is one that nobody listens on.
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 // collector is one that runs.
 type collector struct {
 	t         *testing.T
@@ -59,7 +49,7 @@ type collector struct {
 // startCollector runs a Collector and waits until it is ready. The configuration has a %d for the port of its telemetry.
 func startCollector(t *testing.T, config string) *collector {
 	t.Helper()
-	c := &collector{t: t, telemetry: freePort(t), done: make(chan struct{})}
+	c := &collector{t: t, telemetry: kernel.FreePort(t), done: make(chan struct{})}
 	file := filepath.Join(t.TempDir(), "config.yaml")
 	require.NoError(t, os.WriteFile(file, fmt.Appendf(nil, config, c.telemetry), 0o644))
 	c.cmd = exec.Command(program, "--config", file)

@@ -17,6 +17,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -111,6 +112,15 @@ func (g *generator) run(n int) {
 	require.NoError(g.t, err)
 	require.Eventually(g.t, func() bool { return g.made.Load() == before+int64(n) || g.over() }, 10*time.Minute, time.Millisecond)
 	require.False(g.t, g.over(), "the generator ended: %v", g.err)
+}
+
+// together has generators make n bursts each, at the same time.
+func together(n int, generators ...*generator) {
+	var running sync.WaitGroup
+	for _, g := range generators {
+		running.Go(func() { g.run(n) })
+	}
+	running.Wait()
 }
 
 func (g *generator) over() bool {

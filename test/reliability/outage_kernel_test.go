@@ -7,6 +7,7 @@ package reliability_test
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -17,7 +18,20 @@ import (
 )
 
 // outageConfig is a Collector's. A "%%d" is left for the port of its telemetry.
-func outageConfig(b *backend, dir string, token uint32, processors, queue, extensions string) string {
+func outageConfig(all backends, dir string, token uint32, processors, queue, extensions string) string {
+	exporters, to := "", []string(nil)
+	for _, b := range all {
+		to = append(to, string(b.by))
+		exporters += fmt.Sprintf(`  %s:
+    endpoint: http://127.0.0.1:%d
+    tls: { insecure: true }
+    compression: none
+    timeout: 10s # of a request that nobody answers
+    retry_on_failure: { initial_interval: 100ms, max_interval: 500ms, max_elapsed_time: 0 }
+    # One at a time, so that the order is that of the events.
+    sending_queue: { num_consumers: 1, %s }
+`, b.by, b.port, queue)
+	}
 	list := ""
 	if processors != "" {
 		list = "processors: [memory_limiter], "
@@ -33,43 +47,36 @@ receivers:
     cgroup_hierarchy: v2
     temporality: delta
     probes:
-      numbered: { required: true, path: %q, token: %d, burst: %d, max_series: 1000 }
+      numbered: { required: true, path: %[1]q, token: %[2]d, burst: %[3]d, max_series: 1000 }
 processors:
-%s
+%[4]s
 exporters:
-  otlp_http:
-    endpoint: http://127.0.0.1:%d
-    compression: none
-    timeout: 10s # of a request that nobody answers
-    retry_on_failure: { initial_interval: 100ms, max_interval: 500ms, max_elapsed_time: 0 }
-    # One at a time, so that the order is that of the events.
-    sending_queue: { num_consumers: 1, %s }
-extensions:
-%s
+%[6]sextensions:
+%[8]s
 service:
-%s  telemetry:
+%[9]s  telemetry:
     metrics:
       readers: [{ pull: { exporter: { prometheus: { host: 127.0.0.1, port: %%d } } } }]
   pipelines:
-    logs: { receivers: [ebpf], %sexporters: [otlp_http] }
-    metrics: { receivers: [ebpf], %sexporters: [otlp_http] }
-`, dir, token, burst, processors, b.port, queue, extensions, names, list, list)
+    logs: { receivers: [ebpf], %[5]sexporters: [%[7]s] }
+    metrics: { receivers: [ebpf], %[5]sexporters: [%[7]s] }
+`, dir, token, burst, processors, list, exporters, strings.Join(to, ", "), extensions, names)
 }
 
 // settle waits until all that was produced became something, and all that was delivered is there.
-func (b *backend) settle(c *collector) map[string]account {
-	b.t.Helper()
-	var all map[string]account
-	require.EventuallyWithT(b.t, func(t *assert.CollectT) {
-		all = c.accounts("numbered")
-		require.NotEmpty(t, all)
-		for event, a := range all {
-			assert.Equal(t, a["produced"], a["submitted"]+a["dropped"]+a["filtered"]+a["limited"], "%s in the kernel: %v", event, a)
-			assert.Equal(t, a["submitted"], a["delivered"]+a["refused"], "%s in the Collector: %v", event, a)
-			assert.Equal(t, a["delivered"], b.arrived(event), "%s at the backend", event)
+func (all backends) settle(c *collector) (accounts map[string]account) {
+	c.t.Helper()
+	require.EventuallyWithT(c.t, func(t *assert.CollectT) {
+		accounts = c.accounts("numbered")
+		require.NotEmpty(t, accounts)
+		for event, a := range accounts {
+			a.atRest(t, event)
+			for _, b := range all {
+				assert.Equal(t, a["delivered"], b.arrived(event), "%s at %s's backend", event, b.by)
+			}
 		}
 	}, patience, 10*poll)
-	return all
+	return accounts
 }
 
 // requireAll holds what arrived, and what is accounted for, to what there was.
@@ -98,55 +105,65 @@ func TestKernelOutage(t *testing.T) {
 
 func testOutage(t *testing.T, how outage, bursts int, pace time.Duration) {
 	dir, token := numberedProbe(t)
-	b := newBackend(t)
-	b.up()
+	all := newBackends(t, byHTTP, byGRPC)
+	all.up()
 	event, key := newGenerator(t, nil, token, events, 0, pace), newGenerator(t, nil, token, keys, 1, pace)
-	c := startCollector(t, outageConfig(b, dir, token, "", "queue_size: 100000, storage: file_storage",
+	c := startCollector(t, outageConfig(all, dir, token, "", "queue_size: 100000, storage: file_storage",
 		fmt.Sprintf("  file_storage: { directory: %q }", t.TempDir())))
-	both := func(n int) {
-		done := make(chan struct{})
-		go func() { defer close(done); key.run(n) }()
-		event.run(n)
-		<-done
-	}
-	both(10)
-	b.settle(c)
-	b.down(how)
+	together(10, event, key)
+	all.settle(c)
+	all.down(how)
 	begin := time.Now()
-	both(bursts)
+	together(bursts, event, key)
 	if how != refused { // logs and metrics are sent one at a time each: the third is a second attempt
-		require.Eventually(t, func() bool { return b.turned.Load() > 2 }, patience, poll)
+		require.Eventually(t, func() bool {
+			return !slices.ContainsFunc(all, func(b *backend) bool { return b.turned.Load() < 3 })
+		}, patience, poll)
 	}
 	away := time.Since(begin)
-	before := b.total()
-	assert.Less(t, before, 3*burst*event.made.Load())
-	b.up()
-	b.settle(c)
-	both(10)
-	all := b.settle(c)
+	before := all.taken()
+	all.up()
+	all.settle(c)
+	together(10, event, key)
+	accounts := all.settle(c)
 	peak := status(t, c.cmd.Process.Pid, "VmHWM")
 	c.stop()
-	assert.Zero(t, b.requireAll(all, burst*event.made.Load()), "lost")
-	assert.Equal(t, burst*key.made.Load(), b.counted(), "growths")
-	t.Logf("away for %.1f s: %d events and %d keys, of which %d events came after it; none lost; %d requests meanwhile; the Collector had %.1f MiB at most",
-		away.Seconds(), 3*burst*event.made.Load(), burst*key.made.Load(), b.total()-before, b.turned.Load(), float64(peak)/MiB)
+	made := amount{3 * burst * event.made.Load(), burst * key.made.Load()}
+	for i, b := range all {
+		assert.Less(t, before[i].events, made.events)
+		assert.Zero(t, b.requireAll(accounts, burst*event.made.Load()), "lost")
+		assert.Equal(t, made, b.taken(), b.by)
+		t.Logf("%s: %d events came after it, %d requests meanwhile", b.by, made.events-before[i].events, b.turned.Load())
+	}
+	t.Logf("away for %.1f s: %d events and %d keys; none lost; the Collector had %.1f MiB at most", away.Seconds(), made.events, made.keys, float64(peak)/MiB)
 }
 
-// The Collector is restarted while the backend is away: the queue on the disk has what the first one took, and the second one delivers it. The
-// queue puts what was just being sent behind the rest, so that there is no order. One of them is killed: what its queue took is on the disk all the same. It
-// may be sent again what it was just sending, which here nobody had taken.
+// The Collector is restarted while the backend is away: the queue on the disk has what the first one took, and the next one delivers it. The
+// queue puts what was just being sent behind the rest, so that there is no order. One of them is killed: what its queue took is on the disk all the same.
+// What it was just sending is sent again: where the backend had taken that, it has it once more for each time, and nothing else.
 func TestKernelRestartInAnOutage(t *testing.T) {
 	needCollector(t)
+	t.Run("refused", func(t *testing.T) { testRestart(t, refused, false, true, false) })
+	t.Run("unanswered", func(t *testing.T) { testRestart(t, unanswered, true) })
+}
+
+// testRestart has a Collector for each of kills, which says whether it is killed.
+func testRestart(t *testing.T, how outage, kills ...bool) {
 	dir, token := numberedProbe(t)
-	b := newBackend(t)
-	b.seen = make(map[source]map[int64]bool)
-	config := outageConfig(b, dir, token, "", "queue_size: 100000, storage: file_storage", fmt.Sprintf("  file_storage: { directory: %q }", t.TempDir()))
-	const restarts, killed = 3, 1
+	all := newBackends(t, byHTTP, byGRPC)
+	for _, b := range all {
+		b.seen = make(map[source]map[int64]bool)
+	}
+	all.down(how)
+	config := outageConfig(all, dir, token, "", "queue_size: 100000, storage: file_storage", fmt.Sprintf("  file_storage: { directory: %q }", t.TempDir()))
 	n := size(3, 10, 100)
-	for stream := range restarts {
+	// Each begins to number anew.
+	generators := func(stream int) (event, key *generator) {
+		return newGenerator(t, nil, token, events, stream, 0), newGenerator(t, nil, token, keys, stream, 0)
+	}
+	for stream, kill := range kills {
 		c := startCollector(t, config)
-		// Each begins to number anew.
-		event, key := newGenerator(t, nil, token, events, stream, 0), newGenerator(t, nil, token, keys, stream, 0)
+		event, key := generators(stream)
 		for range n {
 			event.run(1)
 			key.run(1)
@@ -156,27 +173,41 @@ func TestKernelRestartInAnOutage(t *testing.T) {
 				return a["produced"] == burst*event.made.Load() && a["delivered"] == a["produced"]
 			}, patience, poll)
 		}
-		if stream != killed {
+		if !kill {
 			c.stop()
 			continue
 		}
 		c.requireCollected("numbered")
+		if how == unanswered {
+			require.Eventually(t, func() bool {
+				return !slices.ContainsFunc(all.taken(), func(a amount) bool { return a.events == 0 || a.keys == 0 })
+			}, patience, poll)
+		}
 		require.NoError(t, c.cmd.Process.Kill())
 		<-c.done
 	}
-	require.Zero(t, b.total())
-	b.up()
+	all.down(refused) // what was sent is taken
+	again := all.taken()
+	all.up()
 	c := startCollector(t, config)
-	made := int64(restarts*n) * burst
-	require.EventuallyWithT(t, func(t *assert.CollectT) {
-		for _, name := range []string{plain, limited, filtered} {
-			assert.Equal(t, made, b.arrived(name), name)
+	// What is made now is behind all that was in the queue.
+	event, key := generators(len(kills))
+	event.run(1)
+	key.run(1)
+	made := int64(len(kills)*n+1) * burst
+	check := func(t assert.TestingT) {
+		for i, b := range all {
+			for _, name := range []string{plain, limited, filtered} {
+				assert.Equal(t, made, b.different(name), "%s by %s", name, b.by)
+			}
+			assert.Equal(t, amount{3*made + again[i].events, made + again[i].keys}, b.taken(), "by %s, with what came again", b.by)
 		}
-		assert.Equal(t, made, b.counted(), "growths")
-	}, patience, poll)
+	}
+	require.EventuallyWithT(t, func(t *assert.CollectT) { check(t) }, patience, poll)
 	c.stop()
-	assert.Empty(t, b.wrong, "an event came twice")
-	t.Logf("%d events and %d keys of %d Collectors, of which one was killed; delivered by another one", 3*made, made, restarts)
+	check(t)
+	t.Logf("%d events and %d keys of %d Collectors, of which one was killed; delivered by another one; of those, there came again: %v",
+		3*made, made, len(kills), again)
 }
 
 var snapshotsLine = regexp.MustCompile(`(?m)^otelcol_receiver_ebpf_snapshot_duration(?:_seconds)?_count\{(.*)\} (\d+)$`)
@@ -208,14 +239,15 @@ func TestKernelMemoryLimiter(t *testing.T) {
 	needCollector(t)
 	const limit = 160
 	dir, token := numberedProbe(t)
-	b := newBackend(t)
+	all := newBackends(t, byHTTP)
+	b := all[0]
 	b.up()
 	event, key := newGenerator(t, nil, token, events, 0, 0), newGenerator(t, nil, token, keys, 1, 0)
-	c := startCollector(t, outageConfig(b, dir, token,
+	c := startCollector(t, outageConfig(all, dir, token,
 		fmt.Sprintf("  memory_limiter: { check_interval: 100ms, limit_mib: %d, spike_limit_mib: 40 }", limit), "queue_size: 1000000", ""))
 	event.run(10)
 	key.run(10)
-	b.settle(c)
+	all.settle(c)
 	b.down(refused)
 	require.Eventually(t, func() bool {
 		event.run(100)
@@ -230,17 +262,17 @@ func TestKernelMemoryLimiter(t *testing.T) {
 		time.Sleep(poll)
 	}
 	b.up()
-	b.settle(c)
+	all.settle(c)
 	event.run(10)
 	key.run(10)
-	all := b.settle(c)
+	accounts := all.settle(c)
 	peak := status(t, c.cmd.Process.Pid, "VmHWM")
 	c.stop()
-	lost := b.requireAll(all, burst*event.made.Load())
+	lost := b.requireAll(accounts, burst*event.made.Load())
 	assert.Positive(t, lost)
-	assert.Equal(t, burst*key.made.Load(), b.counted(), "growths")
+	assert.Equal(t, burst*key.made.Load(), b.taken().keys, "growths")
 	assert.Less(t, peak, 3*limit*MiB)
-	refused := all[plain]["refused"] + all[limited]["refused"] + all[filtered]["refused"]
+	refused := accounts[plain]["refused"] + accounts[limited]["refused"] + accounts[filtered]["refused"]
 	t.Logf("%d events, %d arrived, %d had no room in the kernel, %d were refused for good; %d keys, all counted; the Collector had %.1f MiB at most, with a limit of %d",
 		3*burst*event.made.Load(), b.total(), lost-refused, refused, burst*key.made.Load(), float64(peak)/MiB, limit)
 	for _, line := range c.log() {

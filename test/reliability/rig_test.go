@@ -161,6 +161,12 @@ func (r *rig) number(name string, pass func(get func(key string) string) bool) (
 // account is what became of the events of one type, by outcome.
 type account map[string]int64
 
+// atRest holds it to what docs/reliability.md promises: all that was produced became something.
+func (a account) atRest(t assert.TestingT, event string) {
+	assert.Equal(t, a["produced"], a["submitted"]+a["dropped"]+a["filtered"]+a["limited"], "%s in the kernel: %v", event, a)
+	assert.Equal(t, a["submitted"], a["delivered"]+a["refused"], "%s in the Collector: %v", event, a)
+}
+
 // accounts of a probe's events, by event; undecodable records belong to none.
 func (r *rig) accounts() map[string]account {
 	r.t.Helper()
@@ -189,8 +195,7 @@ func (r *rig) settled() map[string]account {
 				assert.Zero(t, a["undecodable"])
 				continue
 			}
-			assert.Equal(t, a["produced"], a["submitted"]+a["dropped"]+a["filtered"]+a["limited"], "%s in the kernel: %v", event, a)
-			assert.Equal(t, a["submitted"], a["delivered"]+a["refused"], "%s in the Collector: %v", event, a)
+			a.atRest(t, event)
 		}
 	}, patience, poll)
 	return all

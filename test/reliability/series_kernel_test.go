@@ -132,11 +132,7 @@ func TestKernelSeriesExplosion(t *testing.T) {
 				test.config, interval, dir, token, burst, test.maxSeries), sink, nil)
 			begin := time.Now()
 			each := keysMade / 2 / int(burst)
-			var running sync.WaitGroup
-			for _, g := range generators {
-				running.Go(func() { g.run(each) })
-			}
-			running.Wait()
+			together(each, generators...)
 			took := time.Since(begin)
 			misses := r.number("otelcol_receiver_ebpf_program_recursion_misses", func(get func(string) string) bool { return get("program") == "number_keys" })
 			r.stop()

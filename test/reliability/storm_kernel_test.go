@@ -100,6 +100,18 @@ func (l *ledger) arrived(event string) (n int64) {
 	return n
 }
 
+// different is the number of an event's records without those that came again, where all numbers are kept.
+func (l *ledger) different(event string) (n int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for s, numbers := range l.seen {
+		if s.event == event {
+			n += int64(len(numbers))
+		}
+	}
+	return n
+}
+
 func (l *ledger) total() int64 { return l.arrived(plain) + l.arrived(limited) + l.arrived(filtered) }
 
 // balance holds the account of the kernel and the Collector, and what arrived, to what each stream made of every type.
@@ -224,11 +236,7 @@ func TestKernelStorm(t *testing.T) {
 			latest := usage(t, mine)
 
 			begin, before := time.Now(), ticks.Load()
-			var running sync.WaitGroup
-			for _, g := range generators {
-				running.Go(func() { g.run(bursts) })
-			}
-			running.Wait()
+			together(bursts, generators...)
 			took, ticked := time.Since(begin), ticks.Load()-before
 			over.Store(true)
 			all := r.settled()

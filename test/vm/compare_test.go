@@ -42,6 +42,7 @@ func TestWorse(t *testing.T) {
 		{"a little more", resultOf(100, ""), resultOf(149, ""), ""},
 		{"much more", resultOf(100, ""), resultOf(151, ""), "✓ 151"},
 		{"less", resultOf(100, ""), resultOf(10, ""), ""},
+		{"a number where there was none", resultOf(0, ""), resultOf(100, ""), ""},
 		{"not taken any more", resultOf(100, ""), resultOf(0, "this kernel has no map"), cellNo + " [1]"},
 		{"taken now", resultOf(0, "this kernel has no map"), resultOf(100, ""), ""},
 		{"a program is gone", resultOf(100, ""), &result{Column: "6.1 amd64"}, "nothing"},

@@ -61,8 +61,9 @@ var environments = []environment{
 	},
 	{name: "perf-event-paranoid", kernels: "^(5.10|6.1) amd64", tests: "^TestKernelPerfEventParanoid", holds: butExecFailures},
 	{name: "user-namespace", kernels: "^6.1 amd64", tests: "^TestKernelUserNamespace", holds: outcome.Refuses},
-	{name: privileges, kernels: "^(5.10|6.1|6.12|7.2|host) amd64"},
+	{name: privileges, kernels: "^((5.10|6.1|6.12|7.2|host) amd64|6.1 arm64)$"},
 	{name: "pid-namespace", kernels: "^(5.10|6.12) amd64", tests: "^TestKernelPIDNamespace", holds: outcome.Works},
+	{name: "suspend", kernels: "^(5.10|6.1|6.12|7.2) amd64", tests: "^TestKernelSuspend", holds: outcome.Works},
 }
 
 // environmentOn is one on a kernel; false where there is none of that name.

@@ -274,7 +274,7 @@ long and is hardly about the kernel (` + "`receiver`, `receiver/internal/emit`, 
 Up to the reduced environments, all of it is in one that is whole, with cgroups of the second version only (“v2 only”). amd64 and arm64 take the same objects, byte for byte; of the receiver,
 only the names of system calls (the decoder ` + "`syscall`" + `) are each architecture's own.
 
-- ✓: loaded and attached, with the number of instructions that the verifier looked at, where the kernel tells it (5.16 and newer).
+- ✓: loaded and attached, with the number of instructions that the verifier looked at.
 - –: not needed: an alternative of it was taken, or there is no metric or event left that it is for.
 - no: the kernel can not do it, for the reason in the note.
 `

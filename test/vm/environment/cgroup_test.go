@@ -8,15 +8,20 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"maps"
 	"math"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/ebpfreceiver/ebpfreceiver/test/kernel"
 	"github.com/ebpfreceiver/ebpfreceiver/test/vm/outcome"
@@ -60,7 +65,7 @@ func newContainer(t *testing.T, mounts []string) *container {
 	t.Helper()
 	c := &container{id: strings.Repeat("0123456789abcdef", 4)}
 	c.path = "/docker/" + c.id
-	c.shell = command("/bin/sh", "-c", `while read n; do i=0; while [ $i -lt $n ]; do /bin/true; i=$((i+1)); done; echo done; done`)
+	c.shell = command("/bin/sh", "-c", `while read n program; do i=0; while [ $i -lt $n ]; do eval "$program"; i=$((i+1)); done; echo done; done`)
 	var err error
 	c.input, err = c.shell.StdinPipe()
 	require.NoError(t, err)
@@ -68,7 +73,7 @@ func newContainer(t *testing.T, mounts []string) *container {
 	require.NoError(t, err)
 	c.output = bufio.NewReader(output)
 	require.NoError(t, c.shell.Start())
-	c.run(t, 0) // it is asleep, or about to be
+	c.run(t, 0, "") // it is asleep, or about to be
 	for _, mount := range mounts {
 		dir := mount + c.path
 		require.NoError(t, os.MkdirAll(dir, 0o755))
@@ -93,10 +98,10 @@ func newContainer(t *testing.T, mounts []string) *container {
 	return c
 }
 
-// run runs a program in the container some times.
-func (c *container) run(t *testing.T, n int) {
+// run runs a program in the container some times, which writes nothing to its output.
+func (c *container) run(t *testing.T, n int, program string) {
 	t.Helper()
-	_, err := fmt.Fprintln(c.input, n)
+	_, err := fmt.Fprintln(c.input, n, program)
 	require.NoError(t, err)
 	_, err = c.output.ReadString('\n')
 	require.NoError(t, err)
@@ -124,11 +129,17 @@ probes:
 `)
 	require.Empty(t, r.complaints())
 	before := usage(c)
-	c.run(t, n)
+	c.run(t, n, "/bin/true")
 	c.end(t)
 	after := usage(c)
 	r.stop()
+	r.requireContainer(c, n, after-before)
+}
 
+// requireContainer holds the data of a container against the programs that were run in it and the seconds of CPU time that it used.
+func (r *run) requireContainer(c *container, programs int, used float64) {
+	t := r.t
+	t.Helper()
 	own := func(points []kernel.Point) (sum float64) {
 		for _, p := range points {
 			if p.Resource["container.id"] == c.id {
@@ -138,10 +149,10 @@ probes:
 		}
 		return sum
 	}
-	require.InDelta(t, float64(n), own(r.Last("system.process.created")), 0, "%v", r.Last("system.process.created"))
+	require.InDelta(t, float64(programs), own(r.Last("system.process.created")), 0, "%v", r.Last("system.process.created"))
 	got := own(r.Last("container.cpu.time"))
 	// What the shell used while it was woken, before it ran in the container, is at most this.
-	require.InDelta(t, after-before, got, math.Max(0.002, 0.02*(after-before)), "CPU time in seconds")
+	require.InDelta(t, used, got, math.Max(0.002, 0.02*used), "CPU time in seconds")
 	records := 0
 	for _, ld := range r.Logs.AllLogs() {
 		for _, rl := range ld.ResourceLogs().All() {
@@ -154,7 +165,7 @@ probes:
 			}
 		}
 	}
-	require.Equal(t, n, records, "exec records of the container")
+	require.Equal(t, programs, records, "exec records of the container")
 }
 
 // cpuacct is what the v1 controller says that a container used, in seconds.
@@ -169,19 +180,119 @@ func cpuacct(t *testing.T) func(c *container) float64 {
 	}
 }
 
+// talkVariable, in the environment, is the file for what became of the datagrams of a container's process.
+const talkVariable = "EBPFRECEIVER_TEST_TALK"
+
+// filteredPort is of a connection of which one end's socket throws away what comes, until it comes again.
+const filteredPort = 7779
+
+// TestTalk is what the container's process does in TestKernelCgroups.
+func TestTalk(t *testing.T) {
+	file := os.Getenv(talkVariable)
+	if file == "" {
+		t.Skip("is a part of TestKernelCgroups")
+	}
+	dropped := talk(t)
+	listener, err := net.Listen("tcp4", fmt.Sprint("127.0.0.1:", filteredPort))
+	require.NoError(t, err)
+	defer listener.Close()
+	c, err := net.Dial("tcp4", listener.Addr().String())
+	require.NoError(t, err)
+	defer c.Close()
+	peer, err := listener.Accept()
+	require.NoError(t, err)
+	defer peer.Close()
+	require.NoError(t, c.SetReadDeadline(time.Now().Add(time.Minute)))
+	control := func(c net.Conn, do func(fd int)) {
+		raw, err := c.(*net.TCPConn).SyscallConn()
+		require.NoError(t, err)
+		require.NoError(t, raw.Control(func(fd uintptr) { do(int(fd)) }))
+	}
+	control(c, func(fd int) {
+		nothing := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K}
+		require.NoError(t, unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &nothing}))
+	})
+	_, err = peer.Write(make([]byte, size))
+	require.NoError(t, err)
+	require.Eventually(t, func() (again bool) {
+		control(peer, func(fd int) {
+			info, err := unix.GetsockoptTCPInfo(fd, unix.SOL_TCP, unix.TCP_INFO)
+			require.NoError(t, err)
+			again = info.Total_retrans > 0
+		})
+		return again
+	}, time.Minute, 10*time.Millisecond)
+	control(c, func(fd int) { require.NoError(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0)) })
+	_, err = io.ReadFull(c, make([]byte, size))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(file, []byte(strconv.Itoa(dropped)), 0o600))
+}
+
+// requireOwner holds whose sockets are, by the probes tcp and udp, against the container in which a process has made them.
+func requireOwner(t *testing.T, mounts []string, v2 bool) {
+	t.Helper()
+	n := networkOf(t)
+	probes := n.probes()
+	if n.connections { // of the probe that is last
+		probes += "{ metrics: { ebpf.network.drops: { attributes: [container, ebpf.network.drop.reason] } } }"
+	}
+	c := newContainer(t, mounts)
+	r := start(t, "probes: { "+probes+" }")
+	require.Empty(t, r.complaints())
+	binary, err := os.Executable()
+	require.NoError(t, err)
+	file := filepath.Join(t.TempDir(), "dropped")
+	c.run(t, 1, fmt.Sprintf("%s='%s' '%s' -test.run '^TestTalk$' >&2", talkVariable, file, binary))
+	c.end(t)
+	r.stop()
+	text, err := os.ReadFile(file)
+	require.NoError(t, err, "the talk has failed")
+	dropped, err := strconv.Atoi(string(text))
+	require.NoError(t, err)
+	r.requireTalk(n, 1, dropped)
+
+	requireIn := func(owner string, points []kernel.Point) {
+		t.Helper()
+		require.Equal(t, []string{owner}, slices.Collect(maps.Keys(kernel.Values(points, "container.id"))))
+	}
+	at := func(port int64, metric string) []kernel.Point {
+		return kernel.With(r.Last(metric), "server.port", port)
+	}
+	// What is received in a softirq is nobody's but the socket's, which is in a cgroup of v2 only.
+	receiver := "-"
+	if v2 {
+		receiver = c.id
+	}
+	requireIn(receiver, at(fullPort, "ebpf.udp.receive.drops"))
+	if n.calls {
+		requireIn(c.id, at(port, "ebpf.udp.io"))
+		requireIn(c.id, at(port, "ebpf.udp.datagrams"))
+	}
+	if n.connections {
+		for _, metric := range []string{"ebpf.tcp.connections", "ebpf.tcp.connect.latency", "ebpf.tcp.connection.duration", "ebpf.tcp.io"} {
+			requireIn(c.id, at(port, metric))
+		}
+	}
+	if has(t, "sk_skb_reason_drop") { // since when it is told who was to receive
+		requireIn(c.id, kernel.With(r.Last("ebpf.network.drops"), "ebpf.network.drop.reason", "socket_filter"))
+	}
+}
+
 // Containers have their names where cgroups are of the first version only, and where both are mounted: with the containers
-// in both, as Docker has them, or in the first only.
+// in both, as Docker has them, or in the first only. So have their sockets.
 func TestKernelCgroups(t *testing.T) {
 	here := need(t, "cgroup-v1", "cgroup-hybrid")
 	v1, v2 := hierarchies(t)
 	require.NotEmpty(t, v1)
 	if here == "cgroup-v1" {
 		require.Empty(t, v2)
-		requireContainer(t, v1, cpuacct(t))
 	} else {
 		require.Len(t, v2, 1)
-		t.Run("in both", func(t *testing.T) { requireContainer(t, append(v1, v2...), cpuacct(t)) })
-		t.Run("in v1", func(t *testing.T) { requireContainer(t, v1, cpuacct(t)) })
+		both := slices.Concat(v1, v2)
+		t.Run("in both", func(t *testing.T) { requireContainer(t, both, cpuacct(t)) })
+		t.Run("sockets in both", func(t *testing.T) { requireOwner(t, both, true) })
 	}
+	t.Run("in v1", func(t *testing.T) { requireContainer(t, v1, cpuacct(t)) })
+	t.Run("sockets in v1", func(t *testing.T) { requireOwner(t, v1, false) })
 	t.Attr(outcome.Holds, outcome.Works)
 }

@@ -69,8 +69,8 @@ func TestKernelLockdown(t *testing.T) {
 		morePackets, moreBytes := loopback(t)
 		r.stop()
 		r.requireWhole(pids)
-		r.requireTalk(n, dropped)
-		r.requireFlows(morePackets-packets, moreBytes-bytes)
+		r.requireTalk(n, 1, dropped)
+		r.requireFlows(1, morePackets-packets, moreBytes-bytes)
 		t.Attr(outcome.Holds, outcome.Works)
 		return
 	}
@@ -102,16 +102,19 @@ func TestKernelPerfEventParanoid(t *testing.T) {
 	require.Equal(t, "3", strings.TrimSpace(string(level)))
 	require.NotZero(t, os.Geteuid())
 	n := networkOf(t)
-	r := start(t, "probes: { cpu: , process: { metrics: { "+execFailures+": { enabled: true, attributes: [error.type] } } }, "+n.probes()+" }")
+	r := start(t, "probes: { cpu: , process: { metrics: { "+execFailures+": { enabled: true, attributes: [error.type] } } }, flow: { interfaces: [lo] }, "+n.probes()+" }")
 	pids := trues(t, 20)
+	packets, bytes := loopback(t)
 	dropped := talk(t)
+	morePackets, moreBytes := loopback(t)
 	for range 5 {
 		require.Error(t, exec.Command("/absent").Run())
 	}
 	complaints := r.complaints()
 	r.stop()
 	r.requireWhole(pids)
-	r.requireTalk(n, dropped)
+	r.requireTalk(n, 1, dropped)
+	r.requireFlows(1, morePackets-packets, moreBytes-bytes)
 	failures := 0.0
 	for _, p := range r.Last(execFailures) {
 		if p.Attributes["error.type"] == "ENOENT" {

@@ -145,21 +145,21 @@ func (r *run) at(port int64, metric string, attributes ...string) map[string]int
 	return kernel.Values(kernel.With(r.Last(metric), "server.port", port), attributes...)
 }
 
-// requireTalk holds the data of the probes tcp and udp against what was sent, to the last byte.
-func (r *run) requireTalk(n network, dropped int) {
+// requireTalk holds the data of the probes tcp and udp against what was sent some times, to the last byte.
+func (r *run) requireTalk(n network, times, dropped int) {
 	t := r.t
 	t.Helper()
 	require.Equal(t, map[string]int{"-": dropped}, r.at(fullPort, "ebpf.udp.receive.drops", "network.io.direction"))
 	if n.connections {
-		require.Equal(t, map[string]int{"connect -": 1, "accept -": 1}, r.at(port, "ebpf.tcp.connections", "ebpf.tcp.role", "error.type"))
+		require.Equal(t, map[string]int{"connect -": times, "accept -": times}, r.at(port, "ebpf.tcp.connections", "ebpf.tcp.role", "error.type"))
 		require.Equal(t, map[string]int{
-			"connect transmit": asked, "connect receive": answered, "accept transmit": answered, "accept receive": asked,
+			"connect transmit": times * asked, "connect receive": times * answered, "accept transmit": times * answered, "accept receive": times * asked,
 		}, r.at(port, "ebpf.tcp.io", "ebpf.tcp.role", "network.io.direction"))
 	}
 	if n.calls {
-		require.Equal(t, map[string]int{"transmit": datagrams, "receive": datagrams}, r.at(port, "ebpf.udp.datagrams", "network.io.direction"))
-		require.Equal(t, map[string]int{"transmit": datagrams * size, "receive": datagrams * size}, r.at(port, "ebpf.udp.io", "network.io.direction"))
-		require.Equal(t, map[string]int{"transmit": datagrams}, r.at(fullPort, "ebpf.udp.datagrams", "network.io.direction"))
+		require.Equal(t, map[string]int{"transmit": times * datagrams, "receive": times * datagrams}, r.at(port, "ebpf.udp.datagrams", "network.io.direction"))
+		require.Equal(t, map[string]int{"transmit": times * datagrams * size, "receive": times * datagrams * size}, r.at(port, "ebpf.udp.io", "network.io.direction"))
+		require.Equal(t, map[string]int{"transmit": times * datagrams}, r.at(fullPort, "ebpf.udp.datagrams", "network.io.direction"))
 	}
 }
 
@@ -175,12 +175,12 @@ func loopback(t *testing.T) (packets, bytes int) {
 	return packets, bytes
 }
 
-// requireFlows holds the data of the probe flow against what passed the loopback.
-func (r *run) requireFlows(packets, bytes int) {
+// requireFlows holds the data of the probe flow against what passed the loopback, datagrams some times.
+func (r *run) requireFlows(times, packets, bytes int) {
 	t := r.t
 	t.Helper()
 	counted := kernel.Values(r.Last("ebpf.flow.packets"), "network.transport")
-	require.Equal(t, 2*datagrams, counted["udp"])
+	require.Equal(t, times*2*datagrams, counted["udp"])
 	require.Equal(t, packets, counted["udp"]+counted["tcp"])
 	require.Equal(t, map[string]int{"": bytes}, kernel.Values(r.Last("ebpf.flow.io")))
 }

@@ -29,7 +29,10 @@ func main() {
 			fmt.Println(err)
 		}
 		unix.Sync()
-		_ = unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
+		// What was written last may not have left the serial line yet, and would be lost with the machine.
+		_ = unix.IoctlSetInt(int(os.Stdout.Fd()), unix.TCSBRK, 1)
+		// For qemu with -no-reboot it is the end, too. A machine of qemu's that slept does not switch itself off any more.
+		_ = unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
 		return
 	}
 	if len(os.Args) > 2 && os.Args[1] == containerCommand {

@@ -41,12 +41,17 @@ func reportProbe(spec *probe.Spec, k *kernel.Kernel, tell func(outcome.Line)) er
 		return err
 	}
 	unsupported := func(err error) bool { return errors.Is(err, kernel.ErrNotSupported) }
-	p, err := probe.Load(spec, settings, probe.Environment{Kernel: k, CgroupController: -1})
+	p, err := probe.Load(spec, settings, environmentOf(k))
 	if err != nil {
 		tell(outcome.Line{Missing: &outcome.Missing{Probe: spec.Name, Why: explain(err), Unsupported: unsupported(err)}})
 		return nil
 	}
 	defer p.Close()
+	if !slices.ContainsFunc(p.Programs, func(info probe.ProgramInfo) bool { return info.Instructions > 0 }) {
+		if err := count(p.Programs, spec, settings, k); err != nil {
+			return fmt.Errorf("load %s for its instructions: %w", spec.Name, err)
+		}
+	}
 	if err := p.Attach(); err != nil {
 		tell(outcome.Line{Missing: &outcome.Missing{Probe: spec.Name, Why: explain(err)}})
 		return nil
@@ -72,6 +77,26 @@ func reportProbe(spec *probe.Spec, k *kernel.Kernel, tell func(outcome.Line)) er
 		return fmt.Errorf("close %s: %w", spec.Name, err)
 	}
 	return nil
+}
+
+func environmentOf(k *kernel.Kernel) probe.Environment {
+	return probe.Environment{Kernel: k, CgroupController: -1}
+}
+
+// count loads a probe another time on a kernel that does not keep the numbers of instructions, for the verifier's statistics. What the verifier says of
+// programs that it refuses is of the first time.
+func count(programs []probe.ProgramInfo, spec *probe.Spec, settings probe.Settings, k *kernel.Kernel) error {
+	env := environmentOf(k)
+	env.VerifierStatistics = true
+	p, err := probe.Load(spec, settings, env)
+	if err != nil {
+		return err
+	}
+	// Both times, the programs are listed in the spec's order.
+	for i := range programs {
+		programs[i].Instructions = p.Programs[i].Instructions
+	}
+	return p.Close()
 }
 
 // everything enables all metrics with all their attributes, and all events.

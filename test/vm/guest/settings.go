@@ -61,7 +61,7 @@ func settingOf(environment string) (setting, error) {
 	case "privileges":
 		// The level that the kernel itself has by default. Debian's is 3, which the environment of that name is about.
 		return setting{mounts: whole, files: map[string]string{paranoid: "2"}}, nil
-	case "", "lockdown-integrity", "lockdown-confidentiality": // the kernel's parameters make these
+	case "", "lockdown-integrity", "lockdown-confidentiality", "suspend": // the kernel's parameters or the tests make these
 		return setting{mounts: whole}, nil
 	case "no-btf":
 		return setting{mounts: append(whole, mount{"tmpfs", "/sys/kernel/btf", "tmpfs", "", 0, false})}, nil
@@ -75,7 +75,7 @@ func settingOf(environment string) (setting, error) {
 		return setting{
 			mounts:  whole,
 			files:   map[string]string{paranoid: "3"},
-			process: unprivileged(unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_DAC_READ_SEARCH, unix.CAP_SYS_RESOURCE),
+			process: unprivileged(unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_DAC_READ_SEARCH, unix.CAP_SYS_RESOURCE, unix.CAP_NET_RAW),
 		}, nil
 	case "user-namespace":
 		ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: nobody, Size: 1}}

@@ -61,7 +61,7 @@ type Program struct {
 	Candidate int
 	// Taken programs were loaded and attached.
 	Taken bool
-	// Instructions that the verifier processed; 0 where the kernel does not say (before Linux 5.16).
+	// Instructions that the verifier processed; 0 where it is not taken.
 	Instructions uint32 `json:",omitempty"`
 	// Why it was not taken; empty where it was not needed.
 	Why string `json:",omitempty"`
