@@ -18,7 +18,7 @@ import (
 // A connection that was idle before its end has lasted until then, whichever way it ends: its socket does not look at a clock for all of them.
 func TestKernelTCPDurations(t *testing.T) {
 	here, there := pair(t)
-	run := here.Start(`{ probes: { tcp: { events: { ebpf.tcp.connection: { enabled: true } } } } }`)
+	run := here.Start(withRecords)
 	const idle = 500 * time.Millisecond
 	ends := []struct {
 		name string

@@ -87,7 +87,7 @@ func TestKernelTCPRoleOfOldConnections(t *testing.T) {
 // The record of a connection that has ended, on both sides.
 func TestKernelTCPRecords(t *testing.T) {
 	here, there := pair(t)
-	run := here.Start(`{ probes: { tcp: { events: { ebpf.tcp.connection: { enabled: true } } } } }`)
+	run := here.Start(withRecords)
 	s := serveApart(t, there, kernel.NewCgroup(t), "10.1.0.2:8080")
 	c := dial(t, here, "tcp4", "10.1.0.2:8080")
 	port := c.LocalAddr().(*net.TCPAddr).Port

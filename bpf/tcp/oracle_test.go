@@ -109,7 +109,7 @@ func watched(t *testing.T, tool string) (here, there *kernel.Network, clients, s
 // Of each connection that has ended, tcplife has the same ends, bytes and duration.
 func TestKernelTCPEqualsTcplife(t *testing.T) {
 	here, there, clients, servers, address := watched(t, "tcplife")
-	run := here.Start(`{ probes: { tcp: { events: { ebpf.tcp.connection: { enabled: true } } } } }`)
+	run := here.Start(withRecords)
 	s := serve(t, there, "tcp4", net.JoinHostPort(address, strconv.Itoa(oraclePort)))
 	const n = 12
 	for i := range n {

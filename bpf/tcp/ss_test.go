@@ -84,7 +84,7 @@ func recordsEqualStatistics(t *testing.T, lossy bool) {
 		require.NoError(t, here.Netlink.LinkSetGSOMaxSegs(here.Link("cable"), 1))
 		loss(t, there, "cable", 20)
 	}
-	run := here.Start(`{ probes: { tcp: { events: { ebpf.tcp.connection: { enabled: true } } } } }`)
+	run := here.Start(withRecords)
 	s := serve(t, there, "tcp4", "10.1.0.2:8080")
 	before := time.Now()
 	c := dial(t, here, "tcp4", "10.1.0.2:8080")

@@ -784,21 +784,21 @@ static __noinline void finish(struct tcp_sock *tp, struct connection *c, u8 stat
 	u64 got = marked(c->ports, received(tp));
 	struct tcp_key key = {};
 	struct totals *row;
-	u32 error = 0, was;
+	u32 error, was;
 
 	/* A collection that was late may have left another's mark. */
 	was = c->opened;
 	if (!was || was >> 16 != mark_of(c->ports))
 		opened(c, was, c->ports);
+	error = tp->inet_conn.icsk_inet.sk.sk_err;
+	/* The peer's reset after its FIN and before ours (tcp_reset() in net/ipv4). */
+	if (error == EPIPE)
+		error = ECONNRESET;
 	/* With a FIN each way it ended well, whatever came after; without, with an error, which is none where we gave it up. */
-	if (state == TCP_ESTABLISHED || state == TCP_CLOSE_WAIT || state == TCP_FIN_WAIT1 || state == TCP_FIN_WAIT2) {
-		error = tp->inet_conn.icsk_inet.sk.sk_err;
-		if (!error && (state == TCP_ESTABLISHED || state == TCP_CLOSE_WAIT))
-			error = ECONNABORTED;
-		/* The peer's reset after its FIN (tcp_reset() in net/ipv4). */
-		if (error == EPIPE)
-			error = ECONNRESET;
-	}
+	else if (state != TCP_ESTABLISHED && state != TCP_CLOSE_WAIT && state != TCP_FIN_WAIT1 && state != TCP_FIN_WAIT2)
+		error = 0;
+	else if (!error && (state == TCP_ESTABLISHED || state == TCP_CLOSE_WAIT))
+		error = ECONNABORTED;
 	if (event_config[EVENT_CONNECTION].enabled)
 		tell(tp, c, error, state);
 	fill(&key, tp, c, 0, 0, 0, 0);

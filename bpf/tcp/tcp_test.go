@@ -26,6 +26,9 @@ const (
 	tick = 20 * time.Millisecond
 )
 
+// withRecords asks for a record of each connection that ends.
+const withRecords = `{ probes: { tcp: { events: { ebpf.tcp.connection: { enabled: true } } } } }`
+
 // byNamespace breaks every metric down by network namespace, so that a test finds its own hosts.
 const byNamespace = `
 collection_interval: 200ms
