@@ -58,7 +58,7 @@ func (n *networkNamespaces) close() error {
 
 // each calls visit on threads in one namespace after the other, the own one first, with its number. It tells whether that namespace is now known; if not, it is
 // visited again at a later look. Others that can not be entered, for want of a right or because they have ended, are left out. Gone is called with the numbers
-// of those that have no process any more.
+// of others that have no process any more.
 func (n *networkNamespaces) each(visit func(inode uint32) (known bool, err error), gone func(inode uint32)) error {
 	err := netns.Within(n.own, n.inode, func() error {
 		_, err := visit(n.inode)
@@ -78,7 +78,9 @@ func (n *networkNamespaces) each(visit func(inode uint32) (known bool, err error
 	for name, inode := range n.known {
 		if links[name] == "" {
 			delete(n.known, name)
-			gone(inode)
+			if inode != n.inode { // from which others may go
+				gone(inode)
+			}
 		}
 	}
 	for _, name := range sortedKeys(links) {
@@ -125,15 +127,17 @@ func (n *networkNamespaces) refuses(link string, err error) bool {
 	return true
 }
 
-// links are those of one process in each namespace, by what they say.
+// links are those of one process in each namespace, by what they say. The own process is none of them: its link is that of its first thread, which may be
+// in any of them for a moment.
 func (n *networkNamespaces) links() (map[string]string, error) {
 	entries, err := os.ReadDir(n.proc)
 	if err != nil {
 		return nil, err
 	}
 	links := make(map[string]string)
+	self, _ := os.Readlink(filepath.Join(n.proc, "self"))
 	for _, e := range entries {
-		if _, err := strconv.Atoi(e.Name()); err != nil {
+		if _, err := strconv.Atoi(e.Name()); err != nil || e.Name() == self {
 			continue
 		}
 		link := filepath.Join(n.proc, e.Name(), "ns", "net")

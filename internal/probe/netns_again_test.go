@@ -34,7 +34,7 @@ func asleep(t *testing.T) (link string, inode uint32) {
 }
 
 // A namespace that has begun later is visited when others are looked for again, until it is known, and is gone with its last process. One that could not be entered
-// since a process has just ended is entered by another's link.
+// since a process has just ended is entered by another's link. The own one stays, whoever goes.
 func TestKernelNetworkNamespacesAgain(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: run `make test` with sudo")
@@ -86,6 +86,7 @@ func TestKernelNetworkNamespacesAgain(t *testing.T) {
 	assert.Equal(t, map[uint32]int{n.inode: 8 * lookEvery, a: 1, b: 3, c: 1}, visits)
 
 	end("1")
+	end("2")
 	end("4")
 	assert.Empty(t, gone)
 	look()
@@ -93,4 +94,25 @@ func TestKernelNetworkNamespacesAgain(t *testing.T) {
 	assert.Equal(t, map[uint32]int{b: 1}, gone)
 	assert.Equal(t, map[uint32]int{n.inode: 10 * lookEvery, a: 1, b: 3, c: 1}, visits)
 	require.NoError(t, n.refused)
+}
+
+// The own process's first thread, which its link tells of, may be in any namespace for a moment.
+func TestKernelNetworkNamespacesOfOwnThreads(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: run `make test` with sudo")
+	}
+	root := t.TempDir()
+	link, _ := asleep(t)
+	require.NoError(t, os.MkdirAll(filepath.Join(root, "proc", "7", "ns"), 0o755))
+	require.NoError(t, os.Symlink("7", filepath.Join(root, "proc", "self")))
+	require.NoError(t, os.Symlink(link, filepath.Join(root, "proc", "7", "ns", "net")))
+	n, err := openNetworkNamespaces(root)
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, n.close()) }()
+	visits := map[uint32]int{}
+	require.NoError(t, n.each(func(inode uint32) (bool, error) {
+		visits[inode]++
+		return true, nil
+	}, func(uint32) {}))
+	assert.Equal(t, map[uint32]int{n.inode: 1}, visits)
 }
