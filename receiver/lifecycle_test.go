@@ -262,13 +262,10 @@ func TestKernelShutdownWithABlockedConsumer(t *testing.T) {
 
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 			defer cancel()
-			begin := time.Now()
-			err := r.shutdown(ctx)
-			took := time.Since(begin)
+			err := r.shutdown(ctx) // returns, though nobody has released the consumers
 			require.ErrorContains(t, err, "in time")
 			require.ErrorIs(t, err, context.DeadlineExceeded)
 			assert.NotContains(t, err.Error(), "\n")
-			assert.Less(t, took, 3*time.Second)
 			calls := metrics.calls() + logs.calls()
 			held.RequireGone(t)
 			assert.Equal(t, before.Maps, kernel.Held(t).Maps)
