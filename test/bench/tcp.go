@@ -37,6 +37,9 @@ func connections(ctx context.Context, r *run) error {
 		if err := r.requests(ctx); err != nil {
 			return err
 		}
+		if err := r.troubles(ctx); err != nil {
+			return err
+		}
 		return r.visits(ctx)
 	})
 }
