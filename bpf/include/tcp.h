@@ -107,6 +107,7 @@ struct sock {
 	int sk_err;
 	int sk_err_soft;
 	u16 sk_protocol;
+	u8 sk_shutdown;
 	struct sock_cgroup_data sk_cgrp_data;
 };
 

@@ -615,13 +615,13 @@ static __noinline void count_failed(struct tcp_sock *tp, struct connection *c, b
 	if (!error)
 		error = tp->inet_conn.icsk_inet.sk.sk_err_soft;
 	/*
-	 * Of ours, nothing was sent: there was no port to be had; or it was given up before there was an answer. Of the peer's, it was
-	 * none after all, as when two CPUs end one handshake. The kernel has counted it among those that were accepted.
+	 * Of ours, nothing was sent, and nobody has closed it: there was no port to be had; or it was given up before there was an answer. Of the
+	 * peer's, it was none after all, as when two CPUs end one handshake. The kernel has counted it among those that were accepted.
 	 */
 	if (!error && missed)
 		error = ERROR_OTHER;
 	else if (!error && c->role == ROLE_CONNECT)
-		error = tp->segs_out ? ECANCELED : EADDRNOTAVAIL;
+		error = tp->segs_out || tp->inet_conn.icsk_inet.sk.sk_shutdown ? ECANCELED : EADDRNOTAVAIL;
 	else if (!error)
 		error = ECONNABORTED;
 	fill(&key, tp, c, error, 0, 0, 0);
@@ -1062,7 +1062,7 @@ static __always_inline int accepted(struct syscall_exit *call)
 	struct waiting *waiting;
 	struct latency *row;
 	struct socket *socket;
-	u64 sk;
+	u64 sk, now;
 
 	if (call->result < 0)
 		return 0;
@@ -1074,8 +1074,9 @@ static __always_inline int accepted(struct syscall_exit *call)
 	if (!waiting)
 		return 0;
 	row = accept_waits_row(&waiting->key);
+	now = bpf_ktime_get_ns(); /* another CPU's clock may be behind */
 	if (row)
-		HISTOGRAM_ADD_SHARED(row, 13, 37, 1, bpf_ktime_get_ns() - waiting->since);
+		HISTOGRAM_ADD_SHARED(row, 13, 37, 1, now > waiting->since ? now - waiting->since : 0);
 	bpf_map_delete_elem(&accept_queue, &sk);
 	return 0;
 }
