@@ -36,6 +36,7 @@ enum tcp_state {
 
 /* enum sock_flags of include/net/sock.h: the peer's FIN was taken in. */
 #define SOCK_DONE 1
+#define RCV_SHUTDOWN 1
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 

@@ -57,6 +57,45 @@ func TestKernelTCPLivingConnections(t *testing.T) {
 	}
 }
 
+// 200 living connections have, at a collection of each round, just the bytes that they exchanged up to then; and so in the end, when half of them are closed and half are not.
+func TestKernelTCPManyLivingConnections(t *testing.T) {
+	const n = 200
+	here, there := pair(t)
+	s := serve(t, there, "tcp4", "10.1.0.2:8080")
+	run := here.Start(byNamespace)
+	var list []*net.TCPConn
+	for range n {
+		list = append(list, dial(t, here, "tcp4", "10.1.0.2:8080"))
+	}
+	sent := 0
+	bytes := func() map[string]int {
+		v := kernel.Values(kernel.Of(run.Last("ebpf.tcp.io"), here), "ebpf.tcp.role", "network.io.direction")
+		for series, n := range kernel.Values(kernel.Of(run.Last("ebpf.tcp.io"), there), "ebpf.tcp.role", "network.io.direction") {
+			v[series] += n
+		}
+		return v
+	}
+	exact := func() bool {
+		return assert.ObjectsAreEqual(map[string]int{"connect transmit": sent, "connect receive": sent, "accept transmit": sent, "accept receive": sent}, bytes())
+	}
+	for round := range 4 {
+		for i, c := range list {
+			exchange(t, c, 1+i*round)
+			sent += 1 + i*round
+		}
+		require.Eventually(t, exact, wait, tick, "round %d: %d", round, sent)
+	}
+	for _, c := range list[:n/2] {
+		require.NoError(t, c.Close())
+	}
+	run.Stop()
+	assert.True(t, exact(), "%d: %v", sent, bytes())
+	for _, c := range list[n/2:] {
+		require.NoError(t, c.Close())
+	}
+	s.end()
+}
+
 // Who began a connection that was there before is told by its numbers, whatever it has sent.
 func TestKernelTCPRoleOfOldConnections(t *testing.T) {
 	needConnections(t)

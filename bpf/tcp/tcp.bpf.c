@@ -1472,6 +1472,27 @@ int BPF_PROG(retransmit_synack, struct sock *sk)
 	return 0;
 }
 
+/* The last reset on a CPU that a socket received which its process had closed: whether it was one is seen later. */
+struct supposed_reset {
+	u64 socket;
+	u64 at; /* us, the time of the packet */
+	struct tcp_key key;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct supposed_reset);
+} supposed_resets SEC(".maps");
+
+static __always_inline struct supposed_reset *supposed_reset(void)
+{
+	u32 zero = 0;
+
+	return bpf_map_lookup_elem(&supposed_resets, &zero);
+}
+
 /*
  * A reset came that is valid, in any state but TIME_WAIT and a listener's handshakes.
  */
@@ -1479,6 +1500,7 @@ SEC("tp_btf/tcp_receive_reset")
 int BPF_PROG(reset_received, struct sock *sk)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	struct supposed_reset *supposed;
 	struct tcp_key key = {};
 	struct connection *c;
 
@@ -1489,6 +1511,12 @@ int BPF_PROG(reset_received, struct sock *sk)
 		c->closer = CLOSER_PEER;
 	fill(&key, tp, c, 0, 0, DIRECTION_RECEIVE, 0);
 	add_to(resets_row(&key), 1);
+	supposed = tp->inet_conn.icsk_inet.sk.sk_shutdown & RCV_SHUTDOWN ? supposed_reset() : 0;
+	if (supposed) {
+		supposed->socket = (u64)tp;
+		supposed->at = tp->tcp_mstamp;
+		supposed->key = key;
+	}
 	return 0;
 }
 
@@ -1534,15 +1562,32 @@ static __noinline void count_reset_of(struct sk_buff *skb, u8 reason)
 static __always_inline int reset_sent(struct sock *sk, struct sk_buff *skb, u32 reason)
 {
 	struct tcp_sock *tp = sk ? bpf_skc_to_tcp_sock(sk) : 0;
+	struct supposed_reset *supposed;
 	struct tcp_key key = {};
+	struct count *row;
 
 	if (!tp) {
 		if (skb)
 			count_reset_of(skb, reason);
 		return 0;
 	}
-	/* A listener's, where the handshake was no good. */
-	fill(&key, tp, account(tp), 0, 0, DIRECTION_TRANSMIT, reason);
+	supposed = skb ? supposed_reset() : 0;
+	if (supposed && supposed->socket == (u64)tp && supposed->at == tp->tcp_mstamp) {
+		/*
+		 * Data for a socket that is closed, which the kernel handles like a reset until it answers with one (tcp_rcv_state_process() in
+		 * net/ipv4). A reset itself is not answered. The socket's account is gone by now.
+		 */
+		supposed->socket = 0;
+		row = resets_row(&supposed->key);
+		if (row && row->count) /* else a collection has come in between */
+			add(&row->count, -1);
+		key = supposed->key;
+		KEY_WORD(&key) &= ~key_word(0, 0, 0, 0, 0xff, 0xff, 0);
+		KEY_WORD(&key) |= key_word(0, 0, 0, 0, DIRECTION_TRANSMIT, reason, 0);
+	} else {
+		/* A listener's, where the handshake was no good. */
+		fill(&key, tp, account(tp), 0, 0, DIRECTION_TRANSMIT, reason);
+	}
 	add_to(resets_row(&key), 1);
 	return 0;
 }
