@@ -19,10 +19,10 @@ import (
 // kernelFile is what a kernel is called in the folder that the fetcher makes.
 const kernelFile = "vmlinuz"
 
-// kernelModules that tests of network interfaces need, each after those that it needs itself.
+// kernelModules that tests of networks need, each after those that it needs itself.
 var kernelModules = []string{
 	"dummy", "veth", "tun", "llc", "stp", "garp", "mrp", "8021q", "bridge", "macvlan", "ipvlan", "udp_tunnel", "ip6_udp_tunnel", "vxlan", "geneve",
-	"ip_tunnel", "tunnel4", "ipip", "gre", "ip_gre",
+	"ip_tunnel", "tunnel4", "ipip", "gre", "ip_gre", "inet_diag", "tcp_diag",
 }
 
 // takeKernel copies the kernel and the modules of an unpacked package into a new folder. Newer packages have only one of the two.
