@@ -138,6 +138,60 @@ func testOutage(t *testing.T, how outage, bursts int, pace time.Duration) {
 	t.Logf("away for %.1f s: %d events and %d keys; none lost; the Collector had %.1f MiB at most", away.Seconds(), made.events, made.keys, float64(peak)/MiB)
 }
 
+// The backend is away for longer than a full queue on a disk has room, and a payload is offered: what the Collector holds is refused for good, what the
+// kernel's ring has no room for is dropped, and both are counted. There is one backend: what one queue takes and another refuses, both are offered again.
+func TestKernelOutageWithAFullQueue(t *testing.T) {
+	needCollector(t)
+	// A payload is offered for 30 s, but for the pause that would be the last one, of a second.
+	const offered = 29 * time.Second
+	dir, token := numberedProbe(t)
+	all := newBackends(t, byHTTP)
+	b := all[0]
+	b.up()
+	event, key := newGenerator(t, nil, token, events, 0, 0), newGenerator(t, nil, token, keys, 1, 0)
+	c := startCollector(t, outageConfig(all, dir, token, "", "queue_size: 2, storage: file_storage",
+		fmt.Sprintf("  file_storage: { directory: %q }", t.TempDir())))
+	var accounts map[string]account
+	each := func(outcome string) bool {
+		accounts = c.accounts("numbered")
+		return accounts[plain][outcome] > 0 && accounts[limited][outcome] > 0 && accounts[filtered][outcome] > 0
+	}
+	together(1, event, key)
+	all.settle(c)
+	b.down(refused)
+	begin := time.Now()
+	require.Eventually(t, func() bool {
+		event.run(10)
+		key.run(1)
+		return each("dropped")
+	}, patience, time.Millisecond)
+	require.Eventually(t, func() bool {
+		event.run(1)
+		key.run(1)
+		return each("refused")
+	}, patience, 10*poll)
+	away := time.Since(begin)
+	assert.GreaterOrEqual(t, away, offered, "refused before its time")
+	assert.True(t, c.logged("sending queue is full"))
+	b.up()
+	together(1, event, key)
+	accounts = all.settle(c)
+	require.EventuallyWithT(t, func(t *assert.CollectT) {
+		b.ledger.mu.Lock()
+		defer b.ledger.mu.Unlock()
+		for name, a := range accounts {
+			assert.Equal(t, a["dropped"], b.told[name]["dropped"], "%s: told of", name)
+		}
+	}, patience, 10*poll)
+	require.Eventually(t, func() bool { return b.taken().keys == burst*key.made.Load() }, patience, 10*poll)
+	c.stop()
+	lost := b.requireAll(accounts, burst*event.made.Load())
+	assert.Equal(t, burst*key.made.Load(), b.taken().keys, "growths")
+	refused := accounts[plain]["refused"] + accounts[limited]["refused"] + accounts[filtered]["refused"]
+	t.Logf("away for %.1f s: %d events, %d arrived, %d had no room in the kernel, %d were refused for good; %d keys, all counted",
+		away.Seconds(), 3*burst*event.made.Load(), b.total(), lost-refused, refused, burst*key.made.Load())
+}
+
 // The Collector is restarted while the backend is away: the queue on the disk has what the first one took, and the next one delivers it. The
 // queue puts what was just being sent behind the rest, so that there is no order. One of them is killed: what its queue took is on the disk all the same.
 // What it was just sending is sent again: where the backend had taken that, it has it once more for each time, and nothing else.
