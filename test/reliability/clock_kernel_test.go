@@ -9,11 +9,13 @@ import (
 	"os"
 	"os/exec"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/pmetric"
 	"golang.org/x/sys/unix"
 
 	"github.com/ebpfreceiver/ebpfreceiver/test/kernel"
@@ -31,9 +33,14 @@ func needMachine(t *testing.T, does string) {
 	}
 }
 
+// mostCollections is how many there may be, one a second, until records have the dates of a clock that was set: as many as come in the ten seconds that
+// docs/reliability.md promises, and half as many for a machine that is short of CPUs. Time is not what counts, since what comes late there, collections do, too.
+const mostCollections = 15
+
 // dated is a receiver of processes' records, and the dates that these have.
 type dated struct {
-	t *testing.T
+	t           *testing.T
+	collections atomic.Int64
 
 	mu    sync.Mutex
 	dates map[int64]time.Time // by process
@@ -42,7 +49,11 @@ type dated struct {
 func newDated(t *testing.T) *dated {
 	t.Helper()
 	d := &dated{t: t, dates: make(map[int64]time.Time)}
-	start(t, "probes: { process: }", nil, logsFunc(t, func(_ context.Context, ld plog.Logs) error {
+	metrics := metricsFunc(t, func(context.Context, pmetric.Metrics) error {
+		d.collections.Add(1)
+		return nil
+	})
+	start(t, "{ collection_interval: 1s, probes: { process: } }", metrics, logsFunc(t, func(_ context.Context, ld plog.Logs) error {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		logRecords(ld, func(r plog.LogRecord) {
@@ -88,13 +99,13 @@ func TestKernelClockStep(t *testing.T) {
 	require.Less(t, d.wrong(), time.Second)
 	for _, step := range []time.Duration{time.Hour, -2 * time.Hour} {
 		set(step)
-		begin := time.Now()
-		last := d.wrong()
-		for last >= time.Second && time.Since(begin) < patience {
-			last = d.wrong()
+		begin, before := time.Now(), d.collections.Load()
+		collections := int64(0)
+		for d.wrong() >= time.Second {
+			require.Less(t, collections, int64(mostCollections), "the clock was set by %s, %s ago", step, time.Since(begin))
+			collections = d.collections.Load() - before
 		}
-		require.Less(t, last, time.Second, "%s after the clock was set by %s", time.Since(begin), step)
-		t.Logf("set by %s: right after %s", step, time.Since(begin))
+		t.Logf("set by %s: right after %s and %d collections", step, time.Since(begin), collections)
 		// And it stays so.
 		require.Less(t, d.wrong(), time.Second)
 	}

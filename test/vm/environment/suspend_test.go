@@ -126,20 +126,25 @@ func seconds(t *testing.T, record plog.LogRecord, attribute string) float64 {
 	return value
 }
 
+// mostCollections is how many there may be, one a second, until records have the dates of a clock that was set: as many as come in the ten seconds that
+// docs/reliability.md promises, and half as many for a machine that is short of CPUs. Time is not what counts, since what comes late there, collections do, too.
+const mostCollections = 15
+
 // requireStep sets the wall clock, as a client of NTP does it, and waits until a record has its date.
 func (r *run) requireStep() {
 	t := r.t
 	t.Helper()
 	ahead := unix.NsecToTimespec(now(t).date.Add(time.Hour).UnixNano())
 	require.NoError(t, unix.ClockSettime(unix.CLOCK_REALTIME, &ahead))
-	for begin := now(t); ; {
+	for before := len(r.Metrics.AllMetrics()); ; {
+		collections := len(r.Metrics.AllMetrics()) - before
 		from, pid := now(t), trues(t, 1)[0]
 		to := now(t)
 		require.Eventually(t, func() bool { return len(r.events(execEvent)[pid]) == 1 }, time.Minute, 10*time.Millisecond)
 		if within(r.events(execEvent)[pid][0].Timestamp().AsTime(), from, to) {
 			return
 		}
-		require.Less(t, now(t).awake-begin.awake, time.Minute, "no record has a date of the clock that was set")
+		require.Less(t, collections, mostCollections, "no record has a date of the clock that was set")
 	}
 }
 
