@@ -8,6 +8,7 @@ import (
 	"bufio"
 	"embed"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -15,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -114,6 +116,29 @@ func (g *generator) run(n int) {
 	require.False(g.t, g.over(), "the generator ended: %v", g.err)
 }
 
+// on tells whether it is on a CPU and may be on no other.
+func (g *generator) on(cpu int) bool {
+	g.t.Helper()
+	var want unix.CPUSet
+	want.Set(cpu)
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", g.process.Process.Pid))
+	require.NoError(g.t, err)
+	return slices.ContainsFunc(threads, func(thread os.DirEntry) bool {
+		id, err := strconv.Atoi(thread.Name())
+		require.NoError(g.t, err)
+		var cpus unix.CPUSet
+		return unix.SchedGetaffinity(id, &cpus) == nil && cpus == want
+	})
+}
+
+// end ends its process.
+func (g *generator) end() {
+	g.t.Helper()
+	require.NoError(g.t, g.stdin.Close())
+	<-g.ended
+	require.NoError(g.t, g.err)
+}
+
 // together has generators make n bursts each, at the same time.
 func together(n int, generators ...*generator) {
 	var running sync.WaitGroup
@@ -132,6 +157,20 @@ func (g *generator) over() bool {
 	}
 }
 
+// stay has this thread run on one CPU: two that met might keep each other's programs from running, on kernels that may preempt there. While a CPU is away,
+// its threads run elsewhere, and they do not come back by themselves.
+func stay(cpu int) error {
+	var cpus unix.CPUSet
+	cpus.Set(cpu)
+	err := unix.SchedSetaffinity(0, &cpus)
+	if errors.Is(err, unix.EINVAL) {
+		if online, err := os.ReadFile(fmt.Sprintf("/sys/devices/system/cpu/cpu%d/online", cpu)); err == nil && string(online) == "0\n" {
+			return nil
+		}
+	}
+	return err
+}
+
 // generate is the generator's process. It reads how many bursts to make, makes them, and tells how many there were in all.
 func generate(args []string) error {
 	runtime.LockOSThread()
@@ -147,16 +186,7 @@ func generate(args []string) error {
 	if err != nil {
 		return err
 	}
-	// Two that met on one CPU might keep each other's programs from running, on kernels that may preempt there.
-	var cpus unix.CPUSet
-	if err := unix.SchedGetaffinity(0, &cpus); err != nil {
-		return err
-	}
-	cpus.Zero()
-	cpus.Set(stream % runtime.NumCPU())
-	if err := unix.SchedSetaffinity(0, &cpus); err != nil {
-		return fmt.Errorf("stay on one CPU: %w", err)
-	}
+	cpu := stream % runtime.NumCPU()
 	var name [16]byte
 	binary.NativeEndian.PutUint32(name[:], uint32(token))
 	name[4], name[5] = args[1][0], byte('A'+stream)
@@ -166,6 +196,9 @@ func generate(args []string) error {
 		n, err := strconv.Atoi(strings.TrimSpace(in.Text()))
 		if err != nil {
 			return err
+		}
+		if err := stay(cpu); err != nil {
+			return fmt.Errorf("stay on CPU %d: %w", cpu, err)
 		}
 		start := time.Now()
 		for i := range n {
