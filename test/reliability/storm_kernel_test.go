@@ -267,21 +267,25 @@ func TestKernelStorm(t *testing.T) {
 	}
 }
 
-// Two receivers see the same storm, and share nothing: the slow one costs the other no event, and each has an account of its own.
+// Two receivers see the same storm, and share nothing: the slow one, which loses what its ring has no room for, costs the other no event, and each has an
+// account of its own.
 func TestKernelStormForTwo(t *testing.T) {
 	dir, token := numberedProbe(t)
 	mine, other := kernel.NewCgroup(t), kernel.NewCgroup(t)
-	bursts := size(500, 200, 5000)
+	bursts := size(2000, 200, 5000)
 	// Few enough at a time for a receiver that takes them at once.
 	g := newGenerator(t, mine, token, events, 0, time.Duration(burst)*100*time.Microsecond)
 	var ledgers []*ledger
 	var rigs []*rig
-	release := make(chan struct{})
+	entered, release := make(chan struct{}), make(chan struct{})
+	blocked := sync.OnceFunc(func() { close(entered) })
+	const slowRing = 2 * smallRing // has room for more than a payload
 	for _, slow := range []bool{false, true} {
 		l := newLedger()
 		ledgers = append(ledgers, l)
 		logs := logsFunc(t, func(_ context.Context, ld plog.Logs) error {
 			if slow {
+				blocked()
 				<-release
 			}
 			l.take(ld)
@@ -289,20 +293,28 @@ func TestKernelStormForTwo(t *testing.T) {
 		})
 		ring := 16 * MiB
 		if slow {
-			ring = smallRing
+			ring = slowRing
 		}
 		rigs = append(rigs, start(t, stormConfig(dir, token, other, ring), nothing, logs))
 	}
-	g.run(bursts)
+	// From the first burst on, the slow one takes nothing out of its ring.
+	g.run(1)
+	<-entered
+	g.run(bursts - 1)
 	truth := int64(bursts) * burst
 	quick := rigs[0].settled()
 	assert.Zero(t, quick[plain]["dropped"], "the other one's drops")
+	least := truth - burst - ringRecords(t, slowRing)
+	require.Positive(t, least, "no storm")
 	close(release)
 	for i, r := range rigs {
 		all := r.settled()
 		r.stop()
 		ledgers[i].balance(t, all, []int64{truth}, 0)
 		t.Logf("%d of %d events dropped", all[plain]["dropped"]+all[limited]["dropped"], 3*truth)
+		if i == 1 {
+			assert.GreaterOrEqual(t, all[plain]["dropped"], least, "more than the ring has room for")
+		}
 	}
 	assert.Equal(t, truth, ledgers[0].arrived(plain))
 }
