@@ -188,7 +188,10 @@ func usage(t *testing.T, c *kernel.Cgroup) time.Duration {
 // processors that are not emulated.
 const tick = 250 * time.Millisecond
 
-// stormMemory is what a storm may add to the memory of a receiver: some payloads of at most 8192 records each.
+// mostRecords are those of a payload.
+const mostRecords = 8192
+
+// stormMemory is what a storm may add to the memory of a receiver: some payloads of mostRecords each.
 const stormMemory = 128 * MiB
 
 // More comes than the reader can take: ten times as much, because the consumer waits until there was that much, and
@@ -255,6 +258,7 @@ func TestKernelStorm(t *testing.T) {
 				assert.LessOrEqual(t, ratio*(l.total()-largest-ringRecords(t, smallRing)), 6*each, "more than the consumer waited for")
 				assert.Greater(t, 6*each, (ratio-1)*l.total(), "no storm")
 			}
+			assert.LessOrEqual(t, largest, int64(mostRecords), "a payload")
 			assert.Less(t, grown, stormMemory)
 			assert.GreaterOrEqual(t, ticked, int64(took/tick)*int64(size(1, 3, 3))/4, "ticks")
 			// The kernel brings the account of a running task up to date at its own ticks.
@@ -279,8 +283,10 @@ func TestKernelStormForTwo(t *testing.T) {
 	var rigs []*rig
 	entered, release := make(chan struct{}), make(chan struct{})
 	blocked := sync.OnceFunc(func() { close(entered) })
-	const slowRing = 2 * smallRing // has room for more than a payload
-	for _, slow := range []bool{false, true} {
+	const slowRing = 4 * smallRing
+	require.Greater(t, ringRecords(t, slowRing), int64(mostRecords), "more than a payload")
+	var largest [2]int // payloads
+	for i, slow := range []bool{false, true} {
 		l := newLedger()
 		ledgers = append(ledgers, l)
 		logs := logsFunc(t, func(_ context.Context, ld plog.Logs) error {
@@ -288,6 +294,7 @@ func TestKernelStormForTwo(t *testing.T) {
 				blocked()
 				<-release
 			}
+			largest[i] = max(largest[i], ld.LogRecordCount())
 			l.take(ld)
 			return nil
 		})
@@ -314,7 +321,9 @@ func TestKernelStormForTwo(t *testing.T) {
 		t.Logf("%d of %d events dropped", all[plain]["dropped"]+all[limited]["dropped"], 3*truth)
 		if i == 1 {
 			assert.GreaterOrEqual(t, all[plain]["dropped"], least, "more than the ring has room for")
+			assert.Equal(t, mostRecords, largest[i], "a payload of a full ring")
 		}
+		assert.LessOrEqual(t, largest[i], mostRecords, "a payload")
 	}
 	assert.Equal(t, truth, ledgers[0].arrived(plain))
 }
