@@ -19,8 +19,7 @@ import (
 
 func TestKernelWithoutBTF(t *testing.T) {
 	need(t, "no-btf")
-	r := start(t, probesByDefault)
-	r.requireNothing("BTF", "/sys/kernel/btf/vmlinux", "CONFIG_DEBUG_INFO_BTF")
+	requireNothing(t, "BTF", "/sys/kernel/btf/vmlinux", "CONFIG_DEBUG_INFO_BTF")
 	t.Attr(outcome.Holds, outcome.Refuses)
 }
 

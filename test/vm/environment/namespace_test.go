@@ -19,7 +19,7 @@ import (
 func TestKernelUserNamespace(t *testing.T) {
 	need(t, "user-namespace")
 	require.Zero(t, os.Geteuid(), "root, of the namespace")
-	start(t, probesByDefault).requireNothing("user namespace", "hostUsers")
+	requireNothing(t, "user namespace", "hostUsers")
 	t.Attr(outcome.Holds, outcome.Refuses)
 }
 

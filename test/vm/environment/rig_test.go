@@ -8,6 +8,7 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -195,20 +196,29 @@ func (r *run) requireCounted(processes int) {
 // probesByDefault is the configuration of what most hosts run.
 const probesByDefault = "probes: { cpu: , process: }"
 
-// requireNothing is for a receiver that can do nothing at all, and says so once.
-func (r *run) requireNothing(words ...string) {
-	t := r.t
+// allProbes are the built-in ones, as they are configured where nothing is said of them.
+var allProbes = []string{"cpu: ", "process: ", "flow: { interfaces: [lo] }", "tcp: ", "udp: "}
+
+// requireNothing runs each of the probes alone, and all of them in one receiver, which can do nothing at all, and say so once. The words are in that sentence.
+func requireNothing(t *testing.T, words ...string) {
 	t.Helper()
-	complaints := r.complaints()
-	require.Len(t, complaints, 1)
-	for _, word := range words {
-		require.Contains(t, complaints[0], word)
+	for _, probes := range append(slices.Clone(allProbes), strings.Join(allProbes, ", ")) {
+		t.Run(probes, func(t *testing.T) {
+			before := kernel.Held(t)
+			require.Empty(t, before.Programs)
+			require.Empty(t, before.Maps)
+			r := start(t, "probes: { "+probes+" }")
+			complaints := r.complaints()
+			require.Len(t, complaints, 1)
+			for _, word := range words {
+				require.Contains(t, complaints[0], word)
+			}
+			require.Equal(t, before, kernel.Held(t), "while it runs")
+			trues(t, 3)
+			r.stop()
+			require.Equal(t, before, kernel.Held(t), "when it has ended")
+			require.Zero(t, r.Metrics.DataPointCount())
+			require.Zero(t, r.Logs.LogRecordCount())
+		})
 	}
-	held := kernel.Held(t)
-	require.Empty(t, held.Programs)
-	require.Empty(t, held.Maps)
-	trues(t, 3)
-	r.stop()
-	require.Zero(t, r.Metrics.DataPointCount())
-	require.Zero(t, r.Logs.LogRecordCount())
 }
