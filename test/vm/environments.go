@@ -41,14 +41,17 @@ func (e environment) title() string {
 // on tells whether it is made on a kernel.
 func (e environment) on(kernel string) bool { return matches(e.kernels, kernel) }
 
-// butExecFailures is for what keeps off the classic tracepoints: of what the environments' tests run, one metric needs them.
-const butExecFailures = outcome.WorksBut + "ebpf.process.exec.failures"
+// For what keeps off the classic tracepoints: two metrics need them, of which one is of connections.
+const (
+	butExecFailures = outcome.WorksBut + "ebpf.process.exec.failures"
+	butTracepoints  = butExecFailures + ", ebpf.tcp.accept_queue.wait"
+)
 
 // environments in the order in which they are run. One in which different things hold on different kernels is there more than once.
 var environments = []environment{
 	{},
 	{name: "no-btf", kernels: "^6.1 amd64", tests: "^TestKernelWithoutBTF", holds: outcome.Refuses},
-	{name: "no-tracefs", kernels: "^6.1 amd64", tests: "^TestKernelWithoutTracefs", holds: butExecFailures},
+	{name: "no-tracefs", kernels: "^6.1 amd64", tests: "^TestKernelWithoutTracefs", holds: butTracepoints},
 	{name: "cgroup-v1", kernels: "^(5.10|6.12) amd64", tests: "^TestKernelCgroups", holds: outcome.Works},
 	{name: "cgroup-hybrid", kernels: "^(5.10|6.12) amd64", tests: "^TestKernelCgroups", holds: outcome.Works},
 	{

@@ -53,6 +53,20 @@ func (n network) probes() string {
 	return probes
 }
 
+// all are all probes, with what they do by default.
+func (n network) all() string {
+	return "cpu: , process: , flow: { interfaces: [lo] }, " + n.probes()
+}
+
+// needy are all probes, with the metrics that need classic tracepoints, and the names of these: that of tcp where there are connections.
+func (n network) needy() (probes string, metrics []string) {
+	probes = "cpu: , process: { metrics: { " + execFailures + ": { enabled: true, attributes: [error.type] } } }, flow: { interfaces: [lo] }, " + n.probes()
+	if !n.connections {
+		return probes, []string{execFailures}
+	}
+	return probes + "{ metrics: { " + acceptWait + ": { enabled: true, attributes: [server.port] } } }", []string{execFailures, acceptWait}
+}
+
 // What there is on the loopback.
 const (
 	port      = 7777 // of TCP, and of the datagrams that are read
@@ -183,4 +197,18 @@ func (r *run) requireFlows(times, packets, bytes int) {
 	require.Equal(t, times*2*datagrams, counted["udp"])
 	require.Equal(t, packets, counted["udp"]+counted["tcp"])
 	require.Equal(t, map[string]int{"": bytes}, kernel.Values(r.Last("ebpf.flow.io")))
+}
+
+// requireAll has all probes see something, ends the receiver, and holds what it gave against that.
+func (r *run) requireAll(n network) {
+	t := r.t
+	t.Helper()
+	pids := trues(t, 20)
+	packets, bytes := loopback(t)
+	dropped := talk(t)
+	morePackets, moreBytes := loopback(t)
+	r.stop()
+	r.requireWhole(pids)
+	r.requireTalk(n, 1, dropped)
+	r.requireFlows(1, morePackets-packets, moreBytes-bytes)
 }

@@ -115,6 +115,34 @@ func (r *run) complaints() []string {
 	return lines
 }
 
+// requireMissing holds what the component says is missing against the names of metrics and events, of which each is in one sentence. The words are in each of
+// them.
+func (r *run) requireMissing(names []string, words ...string) {
+	t := r.t
+	t.Helper()
+	var missing []string
+	for _, c := range r.complaints() {
+		what, _, ok := strings.Cut(c, " not available: ")
+		require.True(t, ok, c)
+		_, what, _ = strings.Cut(what, ": ") // after the probe's name
+		what = strings.TrimSuffix(strings.TrimSuffix(what, " is"), " are")
+		missing = append(missing, strings.Split(what, ", ")...)
+		for _, word := range words {
+			require.Contains(t, c, word)
+		}
+	}
+	require.ElementsMatch(t, names, missing)
+}
+
+// requireNone is for the data of metrics and events that are missing.
+func (r *run) requireNone(names []string) {
+	r.t.Helper()
+	for _, name := range names {
+		require.Empty(r.t, r.Last(name))
+		require.Empty(r.t, r.records(name))
+	}
+}
+
 // records are those of an event.
 func (r *run) records(event string) (found []plog.LogRecord) {
 	for _, ld := range r.Logs.AllLogs() {
