@@ -54,6 +54,15 @@ func TestTracepointDenied(t *testing.T) {
 	assert.Equal(t, "CAP_DAC_READ_SEARCH", permission.Capability)
 }
 
+// Where lockdown keeps tracefs empty, to mount it does not help.
+func TestTracepointLockdown(t *testing.T) {
+	dir := &fstest.MapFile{Mode: fs.ModeDir | 0o755}
+	for mode, want := range map[string]string{"none integrity [confidentiality]\n": "lockdown=integrity", "none [integrity] confidentiality\n": "mount -t tracefs"} {
+		fsys := fstest.MapFS{"sys/kernel/tracing": dir, "sys/kernel/security/lockdown": {Data: []byte(mode)}}
+		require.ErrorContains(t, New(Options{FS: fsys}).Tracepoint("sched", "sched_switch"), want)
+	}
+}
+
 func TestCheckProgramHooks(t *testing.T) {
 	function := func(name string) btf.Type {
 		return &btf.Func{Name: name, Type: &btf.FuncProto{Return: &btf.Void{}}, Linkage: btf.StaticFunc}

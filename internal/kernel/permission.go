@@ -104,14 +104,20 @@ func (k *Kernel) NotLoaded(spec *ebpf.ProgramSpec, err error) error {
 		helper.Err = err
 		return helper
 	}
-	if mode, lockErr := k.Lockdown(); lockErr == nil && mode == LockdownConfidentiality {
-		return &PermissionError{
-			Doing:  doing,
-			Remedy: "programs that read kernel memory need lockdown=integrity or less, and this kernel is in the mode confidentiality",
-			Err:    err,
-		}
+	if refused := k.withheld(doing, "programs that read kernel memory need", err); refused != nil {
+		return refused
 	}
 	return err
+}
+
+// withheld is the error of what lockdown keeps from everybody in the mode confidentiality; nil in other modes. What needs another mode is said as "tracefs needs".
+func (k *Kernel) withheld(doing, needs string, err error) error {
+	if mode, lockErr := k.Lockdown(); lockErr != nil || mode != LockdownConfidentiality {
+		return nil
+	}
+	return &PermissionError{
+		Doing: doing, Remedy: needs + " lockdown=integrity or less, and this kernel is in the mode confidentiality", Err: err,
+	}
 }
 
 // chargesMemlock tells whether eBPF memory counts against RLIMIT_MEMLOCK, which is so until it is charged to the

@@ -31,6 +31,9 @@ func (k *Kernel) tracefs() (string, error) {
 			Err:        refused,
 		}
 	}
+	if refused := k.withheld("read /sys/kernel/tracing", "tracefs needs", nil); refused != nil { // it is empty
+		return "", refused
+	}
 	return "", &UnsupportedError{
 		Feature: "tracefs that this process can see",
 		Reason:  "classic tracepoints are looked up in it",
