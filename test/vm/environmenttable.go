@@ -13,9 +13,9 @@ import (
 // environmentTitle is that of the table below.
 const environmentTitle = "Reduced environments"
 
-const aboutEnvironments = "What the tests of `" + environmentPackage + "` found to hold where something is missing, or the machine sleeps, as they have to: of the probes cpu and process; in cgroup-v1 and\n" +
-	"cgroup-hybrid of tcp and udp, too, and in lockdown-integrity, perf-event-paranoid and suspend of flow, tcp and udp, as far as the kernel has them, with a connection and\n" +
-	"datagrams that are counted to the byte.\n\n" +
+const aboutEnvironments = "What the tests of `" + environmentPackage + "` found to hold where something is missing, or the machine sleeps, as they have to: of all probes, as far as the kernel has them, and in cgroup-v1\n" +
+	"and cgroup-hybrid of all but flow, with a connection and datagrams that are counted to the byte. Without tracefs and perf events, and in lockdown, the metrics that need classic tracepoints\n" +
+	"are enabled, too.\n\n" +
 	"- " + outcome.Works + ": no complaint, and all data.\n" +
 	"- " + outcome.WorksBut + "what is named: that one is missing, which one sentence says, and all else is there.\n" +
 	"- " + outcome.Refuses + ": no probe can work. The Collector starts, and the receiver says why in one sentence each, loads nothing and gives nothing."

@@ -197,7 +197,7 @@ func trues(t *testing.T, n int) []int64 {
 	return pids
 }
 
-// requireWhole holds the data of the default probes against processes that were run.
+// requireWhole holds the data of the probes cpu and process against processes that were run.
 func (r *run) requireWhole(pids []int64) {
 	r.t.Helper()
 	for _, event := range []string{"ebpf.process.exec", "ebpf.process.exit"} {
