@@ -26,7 +26,7 @@ var notInGuests = []string{"test/e2e"}
 
 // elsewhere are tests of a package that are no part of the matrix: they need a Collector that was built before, or hours. The tests of
 // the targets reliability and soak have them.
-var elsewhere = map[string]string{"test/reliability": "^TestKernel(Outage|RestartInAnOutage|MemoryLimiter|Soak)$"}
+var elsewhere = map[string]string{"test/reliability": "^TestKernel(Outage|OutageWithAFullQueue|RestartInAnOutage|MemoryLimiter|Soak)$"}
 
 // edges are the kernels that run what takes long and is hardly about the kernel: the oldest, and the one that is running.
 const edges = "^(5.10|host) amd64"
