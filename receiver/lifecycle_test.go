@@ -16,11 +16,14 @@ import (
 	"github.com/ebpfreceiver/ebpfreceiver/test/kernel"
 )
 
-// everything has programs of all kinds that the built-in probes have, iterators, swapped maps and a ring.
+// everything has programs of all kinds that the built-in probes have, iterators, swapped maps, rings and packet sockets; of tcp and udp, what the kernel has.
 const everything = `
 probes:
   cpu: { metrics: { process.cpu.time: { enabled: true } } }
   process: { ring_size: 64KiB, metrics: { ebpf.process.exec.failures: { enabled: true } } }
+  flow: { interfaces: [lo], max_series: 100 }
+  tcp: { max_sockets: 1000 }
+  udp:
 `
 
 // kernelRoot is the cgroup that everything is in.
@@ -68,7 +71,7 @@ func TestKernelStartStopCycles(t *testing.T) {
 	assert.Zero(t, before.Mappings)
 	ignore := goleak.IgnoreCurrent()
 	for i := range cycles {
-		if r.configure(watched(kernelRoot)); i%10 == 0 {
+		if r.configure(watched(kernelRoot)); i%40 == 0 {
 			r.configure(everything)
 		}
 		require.NoError(t, r.tryStart(t.Context()))
