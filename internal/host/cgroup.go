@@ -55,6 +55,7 @@ type Cgroups struct {
 	plainMount  string // Mount as the host has it, without the root path before it
 	tree        *handleTree
 	whole       bool
+	namespace   string // the path of the root of this process's cgroup namespace, "" when unknown
 	cache       *cache[uint64, Cgroup]
 	goneTTL     time.Duration
 	negativeTTL time.Duration
@@ -115,7 +116,36 @@ func NewCgroups(opts CgroupOptions) (*Cgroups, error) {
 	if c.now == nil {
 		c.now = time.Now
 	}
+	c.namespace = c.findNamespace()
 	return c, nil
+}
+
+// findNamespace is where in the hierarchy this process's cgroup namespace begins. The kernel does not say that in a namespace, but what is mounted there has an id.
+func (c *Cgroups) findNamespace() string {
+	if !c.hierarchy.above {
+		return "/"
+	}
+	info, err := os.Stat(c.hierarchy.namespace)
+	if err != nil {
+		return ""
+	}
+	id, err := idOf(c.hierarchy.namespace, info)
+	if err != nil {
+		return ""
+	}
+	return c.Resolve(id).Path
+}
+
+// fromNamespace turns a cgroup's name in /proc/PID/cgroup, which is as seen from the root of this process's cgroup namespace, into its path in the hierarchy.
+// What is outside of the namespace ("/../x") has one only where the hierarchy is mounted from above it.
+func (c *Cgroups) fromNamespace(name string) (string, bool) {
+	switch c.namespace {
+	case "":
+		return "", false
+	case "/":
+		return name, !strings.HasPrefix(name, "/..")
+	}
+	return path.Join(c.namespace, name), true
 }
 
 // NoCgroups is for a host whose cgroups are not to be seen: no id has a name, but for those that [Cgroups.Learn] is told of.

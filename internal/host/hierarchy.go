@@ -31,6 +31,9 @@ type Hierarchy struct {
 	Controller string
 	// Reason says in a few words why it was chosen.
 	Reason string
+	// above tells that what is mounted is above this process's cgroup namespace, and namespace is where the root of that is mounted, if anywhere.
+	above     bool
+	namespace string
 }
 
 // v1Controllers that can stand for their hierarchy, in order of preference: the ones that runtimes always
@@ -61,6 +64,23 @@ func FindHierarchy(root, want string) (Hierarchy, error) {
 }
 
 func findHierarchy(root, self, want string) (Hierarchy, error) {
+	h, err := chooseHierarchy(root, self, want)
+	if err != nil || !h.above {
+		return h, err
+	}
+	own, err := readMountinfo(self)
+	if err != nil {
+		return h, nil //nolint:nilerr // what is lost is the cgroups of processes that are read from /proc
+	}
+	for _, m := range own {
+		if m.version == h.Version && m.root == "/" && !m.above && (h.Version == 2 || slices.Contains(m.controllers, h.Controller)) {
+			h.namespace = m.dir
+		}
+	}
+	return h, nil
+}
+
+func chooseHierarchy(root, self, want string) (Hierarchy, error) {
 	mounts, err := visibleMounts(root, self)
 	if err != nil {
 		return Hierarchy{}, err
@@ -173,7 +193,7 @@ func (m cgroupMount) distance(root string) int {
 func pickV2(mounts []cgroupMount) (Hierarchy, bool) {
 	for _, m := range mounts {
 		if m.version == 2 {
-			return Hierarchy{Version: 2, Mount: m.dir, Root: m.root}, true
+			return Hierarchy{Version: 2, Mount: m.dir, Root: m.root, above: m.above}, true
 		}
 	}
 	return Hierarchy{}, false
@@ -183,7 +203,7 @@ func pickV1(mounts []cgroupMount, controllers []string) (Hierarchy, bool) {
 	for _, controller := range controllers {
 		for _, m := range mounts {
 			if m.version == 1 && slices.Contains(m.controllers, controller) {
-				return Hierarchy{Version: 1, Mount: m.dir, Root: m.root, Controller: controller}, true
+				return Hierarchy{Version: 1, Mount: m.dir, Root: m.root, Controller: controller, above: m.above}, true
 			}
 		}
 	}

@@ -171,6 +171,39 @@ func FuzzParseMountinfo(f *testing.F) {
 	})
 }
 
+// In a container with a cgroup namespace of its own, the kernel tells of the host's mounts and of processes as seen from the namespace's root.
+func TestHierarchyAboveTheNamespace(t *testing.T) {
+	root, own := t.TempDir(), t.TempDir()
+	const inside = "/kubepods/pod/mine"
+	writeTree(t, root, map[string]string{
+		"proc/1/mountinfo": strings.Replace(lineV2, " / /sys", " /../../.. /sys", 1), "sys/fs/cgroup/cgroup.procs": "", "sys/fs/cgroup/cgroup.controllers": "",
+		"sys/fs/cgroup" + inside + "/": "", "sys/fs/cgroup/kubepods/other/": "",
+	})
+	mounted := filepath.Join(root, "sys/fs/cgroup", inside)
+	for _, test := range []struct{ name, self string }{
+		{"mounted", strings.Replace(lineV2, "/sys/fs/cgroup", mounted, 1)}, {"not mounted", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			self := filepath.Join(own, "mountinfo")
+			require.NoError(t, os.WriteFile(self, []byte(test.self), 0o600))
+			h, err := findHierarchy(root, self, "")
+			require.NoError(t, err)
+			assert.Equal(t, "/", h.Root)
+			c, err := NewCgroups(CgroupOptions{Root: root, Hierarchy: h})
+			require.NoError(t, err)
+			_, err = c.IDOf("/kubepods/other")
+			require.NoError(t, err, "as in a filter")
+			for name, want := range map[string]string{"/": inside, "/x": inside + "/x", "/../../other": "/kubepods/other", "/../../..": "/"} {
+				got, ok := c.fromNamespace(name)
+				assert.Equal(t, test.self != "", ok)
+				if ok {
+					assert.Equal(t, want, got)
+				}
+			}
+		})
+	}
+}
+
 func TestWalkCgroupsIsBounded(t *testing.T) {
 	root := t.TempDir()
 	writeTree(t, root, map[string]string{"a/b/c/": "", "d/": "", "e/file": ""})

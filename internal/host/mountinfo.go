@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"io"
+	"path"
 	"slices"
 	"strings"
 )
@@ -14,6 +15,7 @@ import (
 type cgroupMount struct {
 	version     int
 	root        string   // the directory of the hierarchy that is mounted, "/" for all of it
+	above       bool     // it is one above this process's cgroup namespace, and taken for all of it
 	dir         string   // where it is mounted
 	controllers []string // v1: the mount's own options, which name its controllers among others
 }
@@ -49,6 +51,10 @@ func parseMount(line []byte) (cgroupMount, bool) {
 		return cgroupMount{}, false
 	}
 	m := cgroupMount{root: unescapeOctal(string(fields[3])), dir: unescapeOctal(string(fields[4]))}
+	// Whoever reads it sees it from the root of the own cgroup namespace: what is above that is "/..", "/../.." (cgroup_namespaces(7)).
+	if strings.HasPrefix(m.root, "/..") && path.Clean(m.root) == "/" {
+		m.root, m.above = "/", true
+	}
 	switch string(super[0]) {
 	case "cgroup2":
 		m.version = 2

@@ -166,7 +166,11 @@ func (p *Processes) read(key processKey) (*Process, bool) {
 	}
 	if p.cgroups != nil {
 		if data, err := dir.ReadFile("cgroup"); err == nil {
-			if name, ok := parseProcCgroup(data, p.cgroups.Hierarchy()); ok {
+			name, ok := parseProcCgroup(data, p.cgroups.Hierarchy())
+			if ok {
+				name, ok = p.cgroups.fromNamespace(name)
+			}
+			if ok {
 				process.CgroupID, _ = p.cgroups.IDOf(name)
 			}
 		}

@@ -50,13 +50,12 @@ func parseExe(link string) string {
 	return strings.TrimSuffix(link, " (deleted)")
 }
 
-// parseProcCgroup finds a process's path in one hierarchy in /proc/PID/cgroup; see cgroups(7). A path
-// outside of this process's cgroup namespace ("/../x") names nothing here.
+// parseProcCgroup finds a process's path in one hierarchy in /proc/PID/cgroup, as it is seen from this process's cgroup namespace; see cgroups(7).
 func parseProcCgroup(data []byte, h Hierarchy) (string, bool) {
 	for line := range bytes.Lines(data) {
 		// HIERARCHY:CONTROLLERS:PATH, without controllers for v2.
 		parts := strings.SplitN(string(bytes.TrimSuffix(line, []byte("\n"))), ":", 3)
-		if len(parts) != 3 || !strings.HasPrefix(parts[2], "/") || strings.HasPrefix(parts[2], "/..") {
+		if len(parts) != 3 || !strings.HasPrefix(parts[2], "/") {
 			continue
 		}
 		if h.Version == 2 {

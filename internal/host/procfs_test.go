@@ -82,7 +82,7 @@ func TestParseProcCgroup(t *testing.T) {
 		{Hierarchy{Version: 1, Controller: "memory"}, "/docker/x"},
 		{Hierarchy{Version: 1, Controller: "cpuacct"}, "/a:b/c"},
 		{Hierarchy{Version: 1, Controller: "cpu"}, "/a:b/c"},
-		{Hierarchy{Version: 1, Controller: "pids"}, ""},
+		{Hierarchy{Version: 1, Controller: "pids"}, "/../up"},
 		{Hierarchy{Version: 1, Controller: "cpuset"}, ""},
 	} {
 		got, ok := parseProcCgroup(data, test.h)
