@@ -117,12 +117,13 @@ func (c *container) end(t *testing.T) {
 	require.NoError(t, c.shell.Wait())
 }
 
-// requireContainer holds what a receiver says of a container against what was run in it, and against the kernel's account.
-func requireContainer(t *testing.T, mounts []string, usage func(c *container) float64) {
+// requireContainer holds what a receiver says of a container against what was run in it, and against the kernel's account. The receiver's host is at the root
+// path.
+func requireContainer(t *testing.T, root string, mounts []string, usage func(c *container) float64) {
 	t.Helper()
 	const n = 20
 	c := newContainer(t, mounts)
-	r := start(t, `
+	r := start(t, "root_path: "+root+`
 probes:
   cpu: { metrics: { container.cpu.time: { attributes: [container, process.linux.cgroup] } } }
   process: { metrics: { system.process.created: { attributes: [container, cgroup] } } }
@@ -228,8 +229,9 @@ func TestTalk(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte(strconv.Itoa(dropped)), 0o600))
 }
 
-// requireOwner holds whose sockets are, by the probes tcp and udp, against the container in which a process has made them.
-func requireOwner(t *testing.T, mounts []string, v2 bool) {
+// requireOwner holds whose sockets are, by the probes tcp and udp, against the container in which a process has made them. The receiver's host is at the root
+// path.
+func requireOwner(t *testing.T, root string, mounts []string, v2 bool) {
 	t.Helper()
 	n := networkOf(t)
 	probes := n.probes()
@@ -237,7 +239,7 @@ func requireOwner(t *testing.T, mounts []string, v2 bool) {
 		probes += "{ metrics: { ebpf.network.drops: { attributes: [container, ebpf.network.drop.reason] } } }"
 	}
 	c := newContainer(t, mounts)
-	r := start(t, "probes: { "+probes+" }")
+	r := start(t, "root_path: "+root+"\nprobes: { "+probes+" }")
 	require.Empty(t, r.complaints())
 	binary, err := os.Executable()
 	require.NoError(t, err)
@@ -289,10 +291,10 @@ func TestKernelCgroups(t *testing.T) {
 	} else {
 		require.Len(t, v2, 1)
 		both := slices.Concat(v1, v2)
-		t.Run("in both", func(t *testing.T) { requireContainer(t, both, cpuacct(t)) })
-		t.Run("sockets in both", func(t *testing.T) { requireOwner(t, both, true) })
+		t.Run("in both", func(t *testing.T) { requireContainer(t, "", both, cpuacct(t)) })
+		t.Run("sockets in both", func(t *testing.T) { requireOwner(t, "", both, true) })
 	}
-	t.Run("in v1", func(t *testing.T) { requireContainer(t, v1, cpuacct(t)) })
-	t.Run("sockets in v1", func(t *testing.T) { requireOwner(t, v1, false) })
+	t.Run("in v1", func(t *testing.T) { requireContainer(t, "", v1, cpuacct(t)) })
+	t.Run("sockets in v1", func(t *testing.T) { requireOwner(t, "", v1, false) })
 	t.Attr(outcome.Holds, outcome.Works)
 }

@@ -221,9 +221,6 @@ func (r *run) requireCounted(processes int) {
 	require.GreaterOrEqual(r.t, created, float64(processes))
 }
 
-// probesByDefault is the configuration of what most hosts run.
-const probesByDefault = "probes: { cpu: , process: }"
-
 // allProbes are the built-in ones, as they are configured where nothing is said of them.
 var allProbes = []string{"cpu: ", "process: ", "flow: { interfaces: [lo] }", "tcp: ", "udp: "}
 
