@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/component/componenttest"
@@ -140,8 +141,8 @@ func (r *receiving) await(what string) {
 	}
 }
 
-// kill ends the process where it is, with what the kernel held for it at that moment. All that it said until then has been read.
-func (r *receiving) kill() kernel.Objects {
+// stop has the process stay where it is, and lists what the kernel holds for it there.
+func (r *receiving) stop() kernel.Objects {
 	r.t.Helper()
 	pid := r.cmd.Process.Pid
 	require.NoError(r.t, r.cmd.Process.Signal(syscall.SIGSTOP))
@@ -161,12 +162,16 @@ func (r *receiving) kill() kernel.Objects {
 		}
 		return len(tasks) > 0
 	}, patience, time.Millisecond)
-	held := kernel.HeldBy(r.t, pid)
+	return kernel.HeldBy(r.t, pid)
+}
+
+// kill ends the process. All that it said until then has been read.
+func (r *receiving) kill() {
+	r.t.Helper()
 	require.NoError(r.t, r.cmd.Process.Kill())
 	for line := range r.lines {
 		r.said = line
 	}
-	return held
 }
 
 // Wherever a receiver's process is killed, the kernel has nothing of it any more, and the next one starts.
@@ -181,28 +186,37 @@ probes:
   flow: { interfaces: [lo] }
   numbered: { path: %q, token: %d }
 %s`, c.Path, dir, token, socketProbes(t))
-	// until kills a process that is starting once it holds enough.
-	until := func(enough func(kernel.Objects) bool) func(*receiving) {
-		return func(r *receiving) {
-			require.Eventually(t, func() bool { return enough(kernel.HeldBy(t, r.cmd.Process.Pid)) }, patience, 100*time.Microsecond)
-		}
-	}
+	// Probes are loaded one after the other: what is held only grows until all is there.
+	r := startReceiving(t, network, config)
+	r.await("attached")
+	whole := r.stop()
+	ofProcess := processPrograms(whole)
+	require.Greater(t, ofProcess, 1)
+	r.kill()
+	t.Logf("when attached, it holds %s", heldText(whole))
+	complete := func(o kernel.Objects) bool { return heldText(o) == heldText(whole) }
 	phases := []struct {
 		name, said string // said: the last that it does before it is killed
-		at         func(*receiving)
+		// fits tells whether this is what it holds in the phase.
+		fits func(kernel.Objects) bool
+		at   func(*receiving)
 	}{
-		{"before it begins", "loading", func(*receiving) {}},
-		{"it makes maps", "loading", until(func(o kernel.Objects) bool { return len(o.Maps) > 0 })},
-		{"it loads programs", "loading", until(func(o kernel.Objects) bool { return len(o.Programs) > 3 })},
-		{"it attaches", "loading", until(func(o kernel.Objects) bool { return len(o.Links) > 1 })},
-		{"it opens packet sockets", "loading", until(func(o kernel.Objects) bool { return len(o.Links) > 3 && o.Descriptors["socket"] > 0 })},
-		{"attached", "attached", func(r *receiving) { r.await("attached") }},
-		{"delivering", "delivering", func(r *receiving) {
+		{"before it begins", "loading", func(o kernel.Objects) bool {
+			return len(o.Maps)+len(o.Programs)+len(o.Links)+o.Descriptors["socket"] == 0
+		}, nil},
+		{"it makes maps", "loading", func(o kernel.Objects) bool { return len(o.Maps) > 0 && len(o.Programs)+len(o.Links) == 0 }, nil},
+		{"it loads programs", "loading", func(o kernel.Objects) bool { n := processPrograms(o); return n > 0 && n < ofProcess }, nil},
+		{"it attaches", "loading", func(o kernel.Objects) bool { return len(o.Links) > 0 && len(o.Links) < len(whole.Links) }, nil},
+		{"it opens packet sockets", "loading", func(o kernel.Objects) bool {
+			return o.Descriptors["socket"] > 0 && o.Descriptors["socket"] < whole.Descriptors["socket"]
+		}, nil},
+		{"attached", "attached", complete, func(r *receiving) { r.await("attached") }},
+		{"delivering", "delivering", complete, func(r *receiving) {
 			r.await("attached")
 			require.NoError(t, c.Command("/bin/true").Run())
 			r.await("delivering")
 		}},
-		{"ending", "ending", func(r *receiving) {
+		{"ending", "ending", func(o kernel.Objects) bool { return len(o.Maps) > 0 }, func(r *receiving) {
 			r.await("attached")
 			require.NoError(t, c.Command("/bin/true").Run())
 			r.await("delivering")
@@ -222,28 +236,60 @@ probes:
 	pinned := entries(t, "/sys/fs/bpf")
 	for _, phase := range phases {
 		t.Run(phase.name, func(t *testing.T) {
-			// It may be out of the phase when it has stopped: there are rounds until one of them was in it.
+			// It may be out of the phase when it has stopped, or when it was looked at: there are rounds until one of them was in it.
 			caught := 0
 			for round := 0; round < size(1, 1, 20) || caught == 0; round++ {
-				require.Less(t, round, 20, "it was never caught there")
+				require.Less(t, round, 50, "it was never caught there")
 				r := startReceiving(t, network, config)
-				phase.at(r)
-				held := r.kill()
-				if r.said == phase.said {
+				if phase.at != nil {
+					phase.at(r)
+				} else {
+					// Without a pause: a phase may be over in a millisecond.
+					for begin := time.Now(); len(r.lines) == 0 && !phase.fits(kernel.HeldBy(t, r.cmd.Process.Pid)); {
+						require.Less(t, time.Since(begin), patience)
+					}
+				}
+				held := r.stop()
+				in := phase.fits(held)
+				r.kill()
+				in = in && r.said == phase.said
+				if in {
 					caught++
 				}
-				t.Logf("it held %d programs, %d maps, %d links, %d sockets", len(held.Programs), len(held.Maps), len(held.Links), held.Descriptors["socket"])
+				t.Logf("it held %s; in the phase: %t", heldText(held), in)
 				held.RequireGone(t)
 				assert.Zero(t, packets(), "packet sockets")
 				assert.Equal(t, pinned, entries(t, "/sys/fs/bpf"), "pinned objects")
 			}
 		})
 	}
-	r := startReceiving(t, network, config)
+	r = startReceiving(t, network, config)
 	r.await("attached")
 	require.NoError(t, c.Command("/bin/true").Run())
 	r.await("delivering")
-	r.kill().RequireGone(t)
+	held := r.stop()
+	r.kill()
+	held.RequireGone(t)
+}
+
+// processPrograms is how many of the programs are the process probe's, by their names. They are all loaded before one is attached.
+func processPrograms(o kernel.Objects) (n int) {
+	for _, id := range o.Programs {
+		p, err := ebpf.NewProgramFromID(ebpf.ProgramID(id))
+		if err != nil {
+			continue // gone meanwhile
+		}
+		if info, err := p.Info(); err == nil && strings.HasPrefix(info.Name, "process_") {
+			n++
+		}
+		p.Close()
+	}
+	return n
+}
+
+// heldText says how much of each is held.
+func heldText(o kernel.Objects) string {
+	return fmt.Sprintf("%d programs, %d maps, %d links, %d sockets", len(o.Programs), len(o.Maps), len(o.Links), o.Descriptors["socket"])
 }
 
 // entries are those of a directory, which may not be there.
