@@ -4,6 +4,7 @@ package ebpfreceiver_test
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -12,6 +13,9 @@ import (
 	"go.opentelemetry.io/collector/consumer/consumertest"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/ebpfreceiver/ebpfreceiver/test/kernel"
 )
@@ -144,16 +148,69 @@ func TestKernelNothingWanted(t *testing.T) {
 	assert.Equal(t, before, kernel.Held(t))
 }
 
+// Wherever Start is when it is cancelled, it says just that, and nothing of it is left.
 func TestKernelCancelledStart(t *testing.T) {
 	kernel.NeedRoot(t)
 	r := newRig(t, everything)
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
+	// Start tells of a probe's programs when these are attached.
+	programs, last := 0, 0
+	var cancel context.CancelFunc
+	core, _ := observer.New(zapcore.DebugLevel)
+	r.set.Logger = zap.New(core, zap.Hooks(func(e zapcore.Entry) error {
+		if e.Message == "program" {
+			if programs++; programs == last {
+				cancel()
+			}
+		}
+		return nil
+	}))
 	before := kernel.Held(t)
-	require.ErrorIs(t, r.tryStart(ctx), context.Canceled)
-	assert.Equal(t, before, kernel.Held(t))
-	require.NoError(t, r.shutdown(t.Context()), "the Collector shuts down what failed to start")
-	assert.Equal(t, before, kernel.Held(t))
+	require.NoError(t, r.tryStart(t.Context()))
+	r.stop()
+	require.Equal(t, before, kernel.Held(t))
+	all := programs
+	for _, test := range []struct {
+		name string
+		last int                       // program that it tells of
+		held func(kernel.Objects) bool // or what it holds
+	}{
+		{name: "before it begins"},
+		{name: "there is a map", held: func(o kernel.Objects) bool { return len(o.Maps) > 0 }},
+		{name: "there is a program", held: func(o kernel.Objects) bool { return len(o.Programs) > 0 }},
+		{name: "there is a link", held: func(o kernel.Objects) bool { return len(o.Links) > 0 }},
+		{name: "the first probe is attached", last: 1},
+		{name: "half of all is attached", last: all / 2},
+		{name: "the last probe is attached", last: all},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			ctx, c := context.WithCancel(t.Context())
+			defer c()
+			programs, last, cancel = 0, test.last, c
+			var watching sync.WaitGroup
+			switch {
+			case test.held != nil:
+				watching.Go(func() {
+					for ctx.Err() == nil && !test.held(kernel.Held(t)) {
+						continue
+					}
+					c()
+				})
+			case test.last == 0:
+				c()
+			}
+			err := r.tryStart(ctx)
+			c()
+			watching.Wait()
+			require.ErrorIs(t, err, context.Canceled)
+			assert.NotContains(t, err.Error(), "\n")
+			if test.last < all {
+				assert.Less(t, programs, all, "nothing more is attached")
+			}
+			assert.Equal(t, before, kernel.Held(t))
+			require.NoError(t, r.shutdown(t.Context()), "the Collector shuts down what failed to start")
+			assert.Equal(t, before, kernel.Held(t))
+		})
+	}
 }
 
 // The context of Start is for Start alone.

@@ -99,6 +99,9 @@ func (r *ebpfReceiver) load(ctx context.Context) (missing, fatal error) {
 		}
 		errs = append(errs, err)
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	switch {
 	case len(r.probes) == 0:
 		errs = append(errs, r.host.names.close()) // nobody asks for them
