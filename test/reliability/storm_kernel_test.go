@@ -258,7 +258,6 @@ func TestKernelStorm(t *testing.T) {
 				assert.LessOrEqual(t, ratio*(l.total()-largest-ringRecords(t, smallRing)), 6*each, "more than the consumer waited for")
 				assert.Greater(t, 6*each, (ratio-1)*l.total(), "no storm")
 			}
-			assert.LessOrEqual(t, largest, int64(mostRecords), "a payload")
 			assert.Less(t, grown, stormMemory)
 			assert.GreaterOrEqual(t, ticked, int64(took/tick)*int64(size(1, 3, 3))/4, "ticks")
 			// The kernel brings the account of a running task up to date at its own ticks.
