@@ -777,6 +777,20 @@ static __noinline void tell(struct tcp_sock *tp, struct connection *c, u32 error
 	event_submit(EVENT_CONNECTION, e);
 }
 
+/*
+ * Why a connection ended in a state, or in 0 where that was missed, by its socket's error. With a FIN each way it ended well, whatever came
+ * after; without, with an error, which is none where we gave it up. Not static: verifiers look at it once, and not at each use with all that comes of it.
+ */
+__noinline u32 error_at_end(u32 error, u32 state)
+{
+	/* The peer's reset after its FIN and before ours (tcp_reset() in net/ipv4), which also tells of an end that was missed. */
+	if (error == EPIPE && (!state || state == TCP_CLOSE_WAIT))
+		return ECONNRESET;
+	if (state == TCP_ESTABLISHED || state == TCP_CLOSE_WAIT)
+		return error ?: ECONNABORTED;
+	return state == TCP_FIN_WAIT1 || state == TCP_FIN_WAIT2 ? error : 0;
+}
+
 /* The connection has ended, in a state of before: what was not counted of it yet. */
 static __noinline void finish(struct tcp_sock *tp, struct connection *c, u8 state)
 {
@@ -790,15 +804,7 @@ static __noinline void finish(struct tcp_sock *tp, struct connection *c, u8 stat
 	was = c->opened;
 	if (!was || was >> 16 != mark_of(c->ports))
 		opened(c, was, c->ports);
-	error = tp->inet_conn.icsk_inet.sk.sk_err;
-	/* The peer's reset after its FIN and before ours (tcp_reset() in net/ipv4). */
-	if (error == EPIPE)
-		error = ECONNRESET;
-	/* With a FIN each way it ended well, whatever came after; without, with an error, which is none where we gave it up. */
-	else if (state != TCP_ESTABLISHED && state != TCP_CLOSE_WAIT && state != TCP_FIN_WAIT1 && state != TCP_FIN_WAIT2)
-		error = 0;
-	else if (!error && (state == TCP_ESTABLISHED || state == TCP_CLOSE_WAIT))
-		error = ECONNABORTED;
+	error = error_at_end(tp->inet_conn.icsk_inet.sk.sk_err, state);
 	if (event_config[EVENT_CONNECTION].enabled)
 		tell(tp, c, error, state);
 	fill(&key, tp, c, 0, 0, 0, 0);

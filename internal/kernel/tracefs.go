@@ -23,6 +23,10 @@ func (k *Kernel) tracefs() (string, error) {
 			refused = err
 		}
 	}
+	// There it is empty, for root too.
+	if withheld := k.withheld("read /sys/kernel/tracing", "tracefs needs", refused); withheld != nil {
+		return "", withheld
+	}
 	if refused != nil {
 		return "", &PermissionError{
 			Capability: CapDACReadSearch.String(),
@@ -30,9 +34,6 @@ func (k *Kernel) tracefs() (string, error) {
 			Remedy:     grant(CapDACReadSearch) + ", or mount tracefs with a gid= and mode= that this process may read",
 			Err:        refused,
 		}
-	}
-	if refused := k.withheld("read /sys/kernel/tracing", "tracefs needs", nil); refused != nil { // it is empty
-		return "", refused
 	}
 	return "", &UnsupportedError{
 		Feature: "tracefs that this process can see",

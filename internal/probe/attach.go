@@ -231,8 +231,7 @@ func (p *Probe) visited(inode uint32) bool {
 	default:
 		flags = namespaceKnown
 	}
-	_ = m.Put(inode, flags) // one for which there is no room is not known
-	return true
+	return m.Put(inode, flags) == nil || own // what there is no room for is tried again
 }
 
 // runIterator reads an iterator to its end, which makes its program see every object. A read ends with EAGAIN when it went over a

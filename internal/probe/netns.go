@@ -87,7 +87,7 @@ func (n *networkNamespaces) each(visit func(inode uint32) (known bool, err error
 		if _, ok := n.known[name]; ok {
 			continue
 		}
-		inode, known, err := n.enter(links[name], visit)
+		inode, known, err := n.enter(name, links[name], visit)
 		if known || n.refuses(links[name], err) {
 			n.known[name] = inode
 		}
@@ -95,13 +95,16 @@ func (n *networkNamespaces) each(visit func(inode uint32) (known bool, err error
 	return nil
 }
 
-// enter visits the namespace of a process, unless it is the own one.
-func (n *networkNamespaces) enter(link string, visit func(inode uint32) (bool, error)) (inode uint32, known bool, err error) {
+// enter visits the namespace of a process, unless it is the own one. Since its name was read, the process may have gone to another one.
+func (n *networkNamespaces) enter(name, link string, visit func(inode uint32) (bool, error)) (inode uint32, known bool, err error) {
 	fd, inode, err := netns.Open(link)
 	if err != nil {
 		return 0, false, err
 	}
 	defer unix.Close(fd)
+	if now, err := os.Readlink(link); err != nil || now != name {
+		return inode, false, err
+	}
 	if inode == n.inode {
 		return inode, true, nil
 	}
