@@ -51,14 +51,12 @@ func TestKernelTCPEqualsIperf(t *testing.T) {
 	}
 	for _, streams := range []int{1, kernel.Load(100, 10)} {
 		t.Run(strconv.Itoa(streams), func(t *testing.T) {
-			tries := 1
-			if streams == 1 {
-				tries = 10 // its end may be the one that the test's end overtakes
-			}
-			for whole := 0; whole < max(1, streams/2); tries-- {
-				require.Positive(t, tries, "%d streams were read to their end", whole)
+			// The test's end may overtake the last data of them, and does where a machine is busy.
+			whole, enough := 0, max(1, streams/2)
+			for tries := 10; whole < enough && tries > 0; tries-- {
 				whole = iperfStreams(t, streams)
 			}
+			require.GreaterOrEqual(t, whole, enough, "streams that were read to their end")
 		})
 	}
 }
@@ -78,7 +76,7 @@ func iperfStreams(t *testing.T, streams int) (whole int) {
 	require.NoError(t, err)
 	go func() { _, _ = io.Copy(io.Discard, lines) }()
 	require.Eventually(t, func() bool { return states(there)["0A"] > 0 }, wait, tick)
-	out := here.Run("iperf3", "-c", "10.1.0.2", "-J", "-P", strconv.Itoa(streams), "-t", "1", "-b", strconv.Itoa(400_000_000/streams), "-l", "16K")
+	out := here.Run("iperf3", "-c", "10.1.0.2", "-J", "-P", strconv.Itoa(streams), "-t", "1", "-b", strconv.Itoa(kernel.Load(400_000_000, 20_000_000)/streams), "-l", "16K")
 	closed(t, here, there)
 	run.Stop()
 
@@ -109,5 +107,6 @@ func iperfStreams(t *testing.T, streams int) (whole int) {
 	}
 	assert.Len(t, records, streams+1, "its control connection, too")
 	assert.Equal(t, all, kernel.Values(kernel.Of(run.Last("ebpf.tcp.io"), here), "network.io.direction")["transmit"])
+	t.Logf("%d of %d streams are whole", whole, streams)
 	return whole
 }
