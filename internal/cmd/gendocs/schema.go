@@ -166,7 +166,7 @@ func commonKeys(metrics, events node) map[string]node {
 	return map[string]node{
 		"metrics":    metrics,
 		"events":     events,
-		"required":   boolean().with("default", false).with("description", "Whether Start fails when the probe can not be attached."),
+		"required":   boolean().with("default", false).with("description", "Whether Start fails when any of the enabled metrics and events of the probe is not available."),
 		"max_series": use("max_series"),
 		"series_ttl": use("duration").with("description", "How long a cumulative series is kept after its last change."),
 		"ring_size":  use("size").with("default", probe.DefaultRingSize).with("description", "Size of the ring buffer for events, a power of two."),
@@ -314,7 +314,7 @@ func eventSchema(e probe.Event) node {
 func filterSchema() node {
 	return mapping(map[string]node{
 		"pids":     list(integer(1, 1<<31-1)).with("description", "Processes, in the initial pid namespace."),
-		"uids":     list(integer(0, 1<<32-1)).with("description", "Real user ids, in the initial user namespace."),
+		"uids":     list(integer(0, 1<<32-1)).with("description", "Effective user ids, in the initial user namespace, as process.user.id has them."),
 		"commands": list(node{"type": "string", "minLength": 1}).with("description", "Names of processes (of their main threads), at most 15 bytes each."),
 		"cgroups": list(text("^/")).
 			with("description", "Cgroups by their paths below the cgroup file system's root; those below them are included."),
