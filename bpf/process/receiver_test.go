@@ -85,6 +85,7 @@ probes:
 	_ = cmd.Wait()
 	require.Equal(t, unix.SIGTERM, cmd.ProcessState.Sys().(syscall.WaitStatus).Signal())
 	require.Zero(t, finish(t, group.child(t, "fail:execve,9,"+filepath.Join(dir, "absent"))).ExitCode())
+	skipped := r.Skipped()
 	r.Stop()
 
 	pid := int64(cmd.Process.Pid)
@@ -109,7 +110,7 @@ probes:
 	}
 	const processes = 102
 	for _, event := range []string{"ebpf.process.exec", "ebpf.process.exit", "ebpf.process.fork"} {
-		require.Len(t, logsOf(r, event), processes, event)
+		allButSkipped(t, processes, len(logsOf(r, event)), skipped, event)
 	}
 
 	l := one("ebpf.process.exec")
@@ -152,9 +153,9 @@ probes:
 		return kernel.With(r.Last(metric), "process.linux.cgroup", group.Path)
 	}
 	require.Len(t, own("system.process.created"), 1)
-	require.EqualValues(t, processes, own("system.process.created")[0].Value)
+	allButSkipped(t, processes, int(own("system.process.created")[0].Value), skipped, "created")
 	require.Len(t, own("ebpf.process.lifetime"), 1)
-	require.EqualValues(t, processes, own("ebpf.process.lifetime")[0].Count)
+	allButSkipped(t, processes, int(own("ebpf.process.lifetime")[0].Count), skipped, "lifetime")
 	failures := own("ebpf.process.exec.failures")
 	require.Len(t, failures, 1)
 	require.Equal(t, "ENOENT", failures[0].Attributes["error.type"])
@@ -199,8 +200,16 @@ probes:
 		require.Equal(t, 5, finish(t, group.child(t, "leader_first")).ExitCode())
 		require.Zero(t, finish(t, group.command("/bin/true")).ExitCode())
 	}
+	skipped := r.Skipped()
 	r.Stop()
-	require.Len(t, logsOf(r, "ebpf.process.exit"), n)
+	allButSkipped(t, n, len(logsOf(r, "ebpf.process.exit")), skipped, "exits")
+}
+
+// allButSkipped holds that all are there but for runs that the kernel skipped, which it does where a task is preempted in a program (Linux 7.2).
+func allButSkipped(t *testing.T, want, have, skipped int, what string) {
+	t.Helper()
+	require.LessOrEqual(t, have, want, what)
+	require.GreaterOrEqual(t, have, want-skipped, what)
 }
 
 // That the kernel counts the runs of programs takes more than the programs do.
