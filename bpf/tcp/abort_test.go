@@ -53,8 +53,12 @@ func TestKernelTCPDataAfterClose(t *testing.T) {
 	resets := func(n *kernel.Network) map[string]int {
 		return kernel.Values(kernel.Of(run.Last("ebpf.tcp.resets"), n), "network.io.direction", "ebpf.tcp.role", "server.port")
 	}
-	assert.Equal(t, map[string]int{"receive connect 8080": reset, "transmit connect 8080": here.Counters()["TcpOutRsts"]}, resets(here))
-	assert.Equal(t, data, here.Counters()["TcpOutRsts"])
+	want := map[string]int{"receive connect 8080": reset, "transmit connect 8080": data}
+	// The peer, which does not hear, sends again; where that comes late, a FIN was heard before and the socket is gone.
+	if again := here.Counters()["TcpOutRsts"] - data; again != 0 {
+		want["transmit - -"] = again
+	}
+	assert.Equal(t, want, resets(here))
 	assert.Equal(t, map[string]int{"transmit accept 8080": there.Counters()["TcpOutRsts"]}, resets(there))
 }
 

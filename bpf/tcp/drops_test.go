@@ -8,7 +8,6 @@ import (
 	"maps"
 	"net"
 	"os/exec"
-	"strings"
 	"testing"
 	"time"
 
@@ -62,10 +61,15 @@ probes:
 		want = "- tcp_v4_rcv tcp ipv4 -"
 	}
 	have := kernel.Values(drops, "ebpf.network.drop.reason", "ebpf.network.drop.symbol", "network.transport", "network.type", "process.linux.cgroup")
-	if here.Counters()["TcpRetransSegs"] > 0 {
-		// A slow machine sends again what has come.
-		maps.DeleteFunc(have, func(series string, _ int) bool { return strings.Contains(series, "tcp_data_queue") })
-	}
+	// A slow machine sends again what has come, which is dropped by others.
+	again := here.Counters()["TcpRetransSegs"]
+	maps.DeleteFunc(have, func(series string, n int) bool {
+		if again == 0 || series == want {
+			return false
+		}
+		again -= min(n, again)
+		return true
+	})
 	assert.Equal(t, map[string]int{want: 7}, have)
 	sent := kernel.With(kernel.Of(run.Last("ebpf.network.drops"), here), "process.linux.cgroup", client.Path)
 	assert.Equal(t, map[string]int{id + " tcp ipv4": 1},

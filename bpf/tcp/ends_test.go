@@ -183,8 +183,9 @@ func TestKernelTCPListenOverflows(t *testing.T) {
 	for range 2 {
 		waiting = append(waiting, dial(t, here, "tcp4", "10.1.0.2:8080"))
 	}
+	queued(t, there, 8080, 2)
 	for range 3 {
-		require.Error(t, dialing(here, "10.1.0.2:8080", 300*time.Millisecond))
+		require.Error(t, dialing(here, "10.1.0.2:8080", 2*time.Second))
 	}
 	require.NoError(t, unix.Close(fd))
 	for _, c := range waiting {

@@ -90,6 +90,7 @@ func TestKernelTCPIdleConnections(t *testing.T) {
 	first := socket(t, here, [4]byte{}, 0)
 	require.NoError(t, unix.Connect(first, local(8081)))
 	open = append(open, first)
+	queued(t, here, 8081, 1)
 	for range 7 {
 		fd := socket(t, here, [4]byte{}, 0)
 		require.NoError(t, unix.SetNonblock(fd, true))

@@ -6,6 +6,7 @@ package tcp_test
 
 import (
 	"net"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -52,6 +53,11 @@ func overflow(t *testing.T, client, server *kernel.Network, address string, fd i
 	for range room {
 		defer dial(t, client, "tcp4", address).Close()
 	}
+	_, port, err := net.SplitHostPort(address)
+	require.NoError(t, err)
+	number, err := strconv.Atoi(port)
+	require.NoError(t, err)
+	queued(t, server, number, room)
 	for server.Counters()["TcpExtListenDrops"] < before+more {
 		require.Error(t, dialing(client, address, tick))
 	}

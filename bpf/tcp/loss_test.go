@@ -154,7 +154,9 @@ func TestKernelTCPLostHandshake(t *testing.T) {
 	run.Stop()
 	for n, kind := range map[*kernel.Network]string{here: "syn", there: "syn_ack"} {
 		require.Positive(t, n.Counters()["TcpRetransSegs"])
-		assert.Equal(t, map[string]int{kind: n.Counters()["TcpRetransSegs"]}, kernel.Values(kernel.Of(run.Last("ebpf.tcp.retransmits"), n), "ebpf.tcp.retransmit.kind"))
+		retransmits := kernel.Of(run.Last("ebpf.tcp.retransmits"), n)
+		assert.Equal(t, n.Counters()["TcpRetransSegs"], total(retransmits), "data, too, where the machine is slow")
+		assert.Positive(t, kernel.Values(retransmits, "ebpf.tcp.retransmit.kind")[kind])
 	}
 	// The first timeout of a handshake is a second.
 	latency := kernel.Of(run.Last("ebpf.tcp.connect.latency"), here)

@@ -154,9 +154,10 @@ func TestKernelTCPPeerHasForgotten(t *testing.T) {
 	resets := run.Last("ebpf.tcp.resets")
 	assert.Equal(t, 1, here.Counters()["TcpEstabResets"])
 	assert.Equal(t, map[string]int{"receive": 1}, kernel.Values(kernel.Of(resets, here), "network.io.direction"))
-	assert.Equal(t, 1, there.Counters()["TcpOutRsts"])
+	sent := there.Counters()["TcpOutRsts"] // one, or more where the first came late and the data was sent again
+	assert.Positive(t, sent)
 	if _, ok := tracepoint(t, "tcp_send_reset", 3); ok { // of a packet that has no socket
-		assert.Equal(t, map[string]int{"transmit no_socket": 1}, kernel.Values(kernel.Of(resets, there), "network.io.direction", "ebpf.tcp.reset.reason"))
+		assert.Equal(t, map[string]int{"transmit no_socket": sent}, kernel.Values(kernel.Of(resets, there), "network.io.direction", "ebpf.tcp.reset.reason"))
 	}
 }
 

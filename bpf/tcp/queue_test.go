@@ -5,7 +5,9 @@
 package tcp_test
 
 import (
+	"fmt"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -22,6 +24,20 @@ func listen(t *testing.T, n *kernel.Network, port, backlog int) (fd int) {
 	fd = socket(t, n, [4]byte{}, port)
 	require.NoError(t, unix.Listen(fd, backlog))
 	return fd
+}
+
+// queued waits until a listener has connections that nobody accepted: a client's connect() may return before its last step has come to the listener.
+func queued(t *testing.T, n *kernel.Network, port, want int) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		for line := range strings.Lines(n.ProcNet("tcp")) {
+			// Of a listener, the bytes to read are connections to accept.
+			if f := strings.Fields(line); len(f) > 4 && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", port)) && f[3] == "0A" {
+				return strings.HasSuffix(f[4], fmt.Sprintf(":%08X", want))
+			}
+		}
+		return false
+	}, wait, tick)
 }
 
 // Connections wait for a server that takes its time: how many do is the kernel's own number, and how long is between what the test can
