@@ -60,6 +60,9 @@ func (l *ledger) counters() map[Key]counters {
 	return all
 }
 
+// patience bounds what only a fault keeps from coming to an end.
+const patience = 2 * time.Minute
+
 // balance compares when nothing moves any more, but for what an interface says it dropped, and returns what moved by the interfaces' names. Some may count otherwise than
 // is known from their own side. A packet may be on its way from a counter to the program, or back, so that both are
 // read again while they differ.
@@ -67,7 +70,7 @@ func (l *ledger) balance(otherwise map[string]func(*Counting)) map[string]counte
 	t := l.spaces[0].t
 	t.Helper()
 	var differences []string
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		before := l.counters()
 		moved := make(map[string]counters)
 		differences = nil
@@ -146,10 +149,10 @@ func talk(from, to *space, address string) {
 		}
 	}()
 	from.in(func() {
-		c, err := net.DialTimeout("tcp", listener.Addr().String(), 10*time.Second)
+		c, err := net.DialTimeout("tcp", listener.Addr().String(), patience)
 		require.NoError(t, err)
 		defer c.Close()
-		require.NoError(t, c.SetDeadline(time.Now().Add(20*time.Second)))
+		require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
 		_, err = c.Write(make([]byte, bulk))
 		require.NoError(t, err)
 		buffer := make([]byte, 1<<20)
@@ -162,7 +165,7 @@ func talk(from, to *space, address string) {
 		require.NoError(t, err)
 		defer u.Close()
 		for size := 1; size < 1300; size += 50 {
-			require.NoError(t, u.SetDeadline(time.Now().Add(10*time.Second)))
+			require.NoError(t, u.SetDeadline(time.Now().Add(patience)))
 			_, err := u.Write(buffer[:size])
 			require.NoError(t, err)
 			_, err = u.Read(buffer)
