@@ -159,7 +159,7 @@ probes:
     events: { ebpf.process.exec: %[1]s, ebpf.process.exit: %[1]s, ebpf.process.fork: %[1]s }
 `, filter, tick, ring), metrics, logs)
 
-	begin, before := time.Now(), ticks.Load()
+	begin, before, bare := time.Now(), ticks.Load(), bareTicks(t)
 	// A single process: the consumer keeps the first of its records until it is released, and the ring is all that there is for the whole first bomb.
 	explode(t, c, script, 0, 1)
 	require.Eventually(t, func() bool { return l.total() > 0 }, patience, poll)
@@ -170,7 +170,8 @@ probes:
 		explode(t, c, script, number, processes)
 		r.settled()
 	}
-	took, ticked := time.Since(begin), ticks.Load()-before
+	took, due := time.Since(begin), bare()
+	ticked := ticks.Load() - before
 	all := r.settled()
 	grown := m.grown()
 	skipped := make(map[string]int64)
@@ -203,7 +204,8 @@ probes:
 	assert.LessOrEqual(t, created, truth)
 	assert.GreaterOrEqual(t, created, truth-skipped["process_fork"], "the metric has no gaps")
 	assert.Less(t, grown, memoryLimit)
-	assert.GreaterOrEqual(t, ticked, int64(took/tick/4))
+	// A collection waits for all CPUs, for which so many processes queue up: in three ticks of four it may be late.
+	assert.GreaterOrEqual(t, ticked, leastTicks(due, 1), "ticks, where a bare ticker had %d", due)
 	t.Logf("%d processes in %.1f s: %d records, %d lost and told of; %d ticks of %d; memory grew by %.1f MiB",
-		truth, took.Seconds(), arrived, lost, ticked, took/tick, float64(grown)/MiB)
+		truth, took.Seconds(), arrived, lost, ticked, due, float64(grown)/MiB)
 }
