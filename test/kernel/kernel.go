@@ -40,6 +40,12 @@ func NeedRoot(t testing.TB) {
 	require.NoError(t, rlimit.RemoveMemlock())
 }
 
+// How long a test waits for the kernel to let go of what has ended, on an emulated processor that stands still now and then, and how often it looks.
+const (
+	patience = time.Minute
+	poll     = 10 * time.Millisecond
+)
+
 // Run is a receiver that runs, with what it has delivered.
 type Run struct {
 	Metrics *consumertest.MetricsSink
@@ -161,7 +167,7 @@ func makeCgroup(t testing.TB, mount, path string) *Cgroup {
 	require.NoError(t, os.Mkdir(c.Dir, 0o755))
 	t.Cleanup(func() {
 		_ = os.WriteFile(filepath.Join(c.Dir, "cgroup.kill"), []byte("1"), 0)
-		require.Eventually(t, func() bool { return os.Remove(c.Dir) == nil }, 10*time.Second, 10*time.Millisecond, "cgroup is still in use")
+		require.Eventually(t, func() bool { return os.Remove(c.Dir) == nil }, patience, poll, "cgroup is still in use")
 	})
 	return c
 }

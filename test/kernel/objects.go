@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -119,7 +118,7 @@ func (o Objects) RequireGone(t testing.TB) {
 		}
 		return left
 	}
-	if !assert.Eventually(t, func() bool { return len(alive()) == 0 }, 10*time.Second, 10*time.Millisecond) {
+	if !assert.Eventually(t, func() bool { return len(alive()) == 0 }, patience, poll) {
 		t.Fatalf("left in the kernel: %s", strings.Join(alive(), ", "))
 	}
 }

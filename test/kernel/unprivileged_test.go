@@ -61,7 +61,7 @@ func TestUnprivileged(t *testing.T) {
 		require.Eventually(t, func() bool {
 			_, err := os.Stat(filepath.Join("/proc", task))
 			return os.IsNotExist(err)
-		}, 10*time.Second, 10*time.Millisecond, "its thread ends")
+		}, time.Minute, 10*time.Millisecond, "its thread ends")
 	})
 	t.Run("receiver", func(t *testing.T) {
 		r := kernel.Start(t, "probes: { cpu: , process: }")
