@@ -112,7 +112,7 @@ func (g *generator) run(n int) {
 	before := g.made.Load()
 	_, err := fmt.Fprintln(g.stdin, n)
 	require.NoError(g.t, err)
-	require.Eventually(g.t, func() bool { return g.made.Load() == before+int64(n) || g.over() }, 10*time.Minute, time.Millisecond)
+	require.Eventually(g.t, func() bool { return g.made.Load() == before+int64(n) || g.over() }, 30*time.Minute, time.Millisecond)
 	require.False(g.t, g.over(), "the generator ended: %v", g.err)
 }
 

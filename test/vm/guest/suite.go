@@ -20,7 +20,7 @@ import (
 )
 
 // suiteTimeout is what a test binary may take: emulated processors are some twenty times slower than real ones, and may have to share those.
-const suiteTimeout = 30 * time.Minute
+const suiteTimeout = time.Hour
 
 // maxOutput is how much of a test's output is told, in bytes.
 const maxOutput = 8 << 10
