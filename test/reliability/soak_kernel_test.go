@@ -256,8 +256,8 @@ probes:
 		share float64
 		slack int
 	}{
-		{"goroutines", func(s sample) int { return s.goroutines }, 1, 0, 0},
-		{"descriptors", func(s sample) int { return s.descriptors }, 1, 0, 0},
+		{"goroutines", func(s sample) int { return s.goroutines }, 1, 0, 1},
+		{"descriptors", func(s sample) int { return s.descriptors }, 1, 0, 1},
 		{"entries of maps", sample.all, 1, 0.25, 250},
 		{"the kernel's memory, MiB", func(s sample) int { return s.locked }, MiB, 0, MiB},
 		{"heap, MiB", func(s sample) int { return s.heap }, MiB, 0.1, 2 * MiB},
