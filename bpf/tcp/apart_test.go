@@ -31,9 +31,16 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// inherited is the address of a server whose listener is its parent's.
+const inherited = "inherited"
+
 // beServer serves until its input ends.
 func beServer(address string) error {
-	l, err := net.Listen("tcp", address)
+	listen := func() (net.Listener, error) { return net.Listen("tcp", address) }
+	if address == inherited {
+		listen = func() (net.Listener, error) { return net.FileListener(os.NewFile(3, address)) }
+	}
+	l, err := listen()
 	if err != nil {
 		return err
 	}
@@ -52,10 +59,10 @@ type apart struct {
 	end  func() // waits until all connections are closed
 }
 
-func serveApart(t *testing.T, n *kernel.Network, cgroup *kernel.Cgroup, address string) apart {
+func serveApart(t *testing.T, n *kernel.Network, cgroup *kernel.Cgroup, address string, files ...*os.File) apart {
 	t.Helper()
 	cmd := cgroup.Command("/proc/self/exe")
-	cmd.Env, cmd.Stderr = append(os.Environ(), apartVariable+"="+address), os.Stderr
+	cmd.Env, cmd.Stderr, cmd.ExtraFiles = append(os.Environ(), apartVariable+"="+address), os.Stderr, files
 	in, err := cmd.StdinPipe()
 	require.NoError(t, err)
 	out, err := cmd.StdoutPipe()

@@ -414,6 +414,34 @@ static __always_inline __be16 server_port_of(struct tcp_sock *tp, struct connect
 	return c->role == ROLE_ACCEPT || c->listener ? tp->inet_conn.icsk_inet.inet_sport : 0;
 }
 
+/* What is read before it is older than what is read after it: of a processor like arm64 this is not known otherwise. */
+static __always_inline void read_barrier(void)
+{
+	u32 nothing = 0;
+
+	__sync_lock_test_and_set(&nothing, 1);
+}
+
+/*
+ * The process of a connection, which changes once, when it is accepted: without a pid while it is being written. Who comes between on the same
+ * CPU can not wait for it, and takes none.
+ */
+static __noinline void copy_process(struct process_key *to, struct connection *c)
+{
+	u32 pid = 0;
+
+	for (int i = 0; i < 2; i++) {
+		pid = *(volatile u32 *)&c->process.pid;
+		read_barrier();
+		*to = c->process;
+		read_barrier();
+		if (pid && pid == *(volatile u32 *)&c->process.pid)
+			return;
+	}
+	__builtin_memset(to, 0, sizeof(*to));
+	asm volatile("r0 = 0" ::: "r0");
+}
+
 /* Fill a zeroed key. */
 static __always_inline void fill(struct tcp_key *key, struct tcp_sock *tp, struct connection *c, u8 error, u8 state, u8 kind, u8 reason)
 {
@@ -434,7 +462,7 @@ static __always_inline void fill(struct tcp_key *key, struct tcp_sock *tp, struc
 		key->local = address_named(&address);
 	}
 	if (by_process && c)
-		key->process = c->process;
+		copy_process(&key->process, c);
 }
 
 /* Atomic: a softirq may come in between on this CPU. So everywhere here. */
@@ -773,7 +801,7 @@ static __noinline void tell(struct tcp_sock *tp, struct connection *c, u32 error
 	e->state = state;
 	e->closer = c->closer ?: error == ECONNABORTED ? CLOSER_LOCAL : error == ECONNRESET ? CLOSER_PEER : CLOSER_NONE;
 	e->error = error;
-	e->process = c->process;
+	copy_process(&e->process, c);
 	event_submit(EVENT_CONNECTION, e);
 }
 
@@ -1057,6 +1085,37 @@ int BPF_PROG(set_state, struct sock *sk, int old, int new)
 	return 0;
 }
 
+/* A connection is its acceptor's, who may be another process than the one that listens, from here on. */
+static __always_inline void take_over(u64 sk, const struct process_key *acceptor)
+{
+	struct connection *c = sockets_find(sk);
+
+	if (!c || c->role != ROLE_ACCEPT || c->closed || (c->process.pid == acceptor->pid && c->process.start == acceptor->start))
+		return;
+	__sync_lock_test_and_set(&c->process.pid, 0);
+	c->process.start = acceptor->start;
+	__builtin_memcpy(c->process.comm, acceptor->comm, sizeof(c->process.comm));
+	__sync_lock_test_and_set(&c->process.pid, acceptor->pid);
+}
+
+/* For how long a connection has waited until it was accepted. */
+static __always_inline void served(u64 sk, const struct process_key *acceptor)
+{
+	struct waiting *waiting = bpf_map_lookup_elem(&accept_queue, &sk);
+	struct latency *row;
+	u64 now;
+
+	if (!waiting)
+		return;
+	if (by_process)
+		waiting->key.process = *acceptor;
+	row = accept_waits_row(&waiting->key);
+	now = bpf_ktime_get_ns(); /* another CPU's clock may be behind */
+	if (row)
+		HISTOGRAM_ADD_SHARED(row, 13, 37, 1, now > waiting->since ? now - waiting->since : 0);
+	bpf_map_delete_elem(&accept_queue, &sk);
+}
+
 /*
  * A connection is accepted: with a file descriptor there is its socket. Misses those that io_uring accepts, and 32-bit
  * programs on a 64-bit kernel.
@@ -1065,10 +1124,9 @@ static __always_inline int accepted(struct syscall_exit *call)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct file **files, *file = 0;
-	struct waiting *waiting;
-	struct latency *row;
+	struct process_key acceptor = {};
 	struct socket *socket;
-	u64 sk, now;
+	u64 sk;
 
 	if (call->result < 0)
 		return 0;
@@ -1076,14 +1134,12 @@ static __always_inline int accepted(struct syscall_exit *call)
 	bpf_probe_read_kernel(&file, sizeof(file), files + call->result);
 	socket = BPF_CORE_READ(file, private_data);
 	sk = (u64)BPF_CORE_READ(socket, sk);
-	waiting = bpf_map_lookup_elem(&accept_queue, &sk);
-	if (!waiting)
-		return 0;
-	row = accept_waits_row(&waiting->key);
-	now = bpf_ktime_get_ns(); /* another CPU's clock may be behind */
-	if (row)
-		HISTOGRAM_ADD_SHARED(row, 13, 37, 1, now > waiting->since ? now - waiting->since : 0);
-	bpf_map_delete_elem(&accept_queue, &sk);
+	if (wants_process()) {
+		task_process_key(task, &acceptor);
+		take_over(sk, &acceptor);
+	}
+	if (with_accept_wait)
+		served(sk, &acceptor);
 	return 0;
 }
 
@@ -1189,14 +1245,6 @@ int meet(struct bpf_iter__tcp *ctx)
 		bpf_map_update_elem(&known_namespaces, &namespace, &flags, BPF_ANY);
 	}
 	return 0;
-}
-
-/* What is read before it is older than what is read after it: of a processor like arm64 this is not known otherwise. */
-static __always_inline void read_barrier(void)
-{
-	u32 nothing = 0;
-
-	__sync_lock_test_and_set(&nothing, 1);
 }
 
 /* A socket as it was read. There is one collection at a time. */

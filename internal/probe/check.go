@@ -248,9 +248,10 @@ func (c *checker) roles() {
 		for i, target := range role.For {
 			_, isMetric := s.Metrics[target]
 			_, isEvent := s.Events[target]
-			if !isMetric && !isEvent {
-				valid := slices.Concat(sortedKeys(s.Metrics), sortedKeys(s.Events))
-				c.report(p.key("for").index(i), "%v", Unknown("metric or event", target, valid))
+			_, isDimension := s.Dimensions[target]
+			if !isMetric && !isEvent && !isDimension {
+				valid := slices.Concat(sortedKeys(s.Metrics), sortedKeys(s.Events), sortedKeys(s.Dimensions))
+				c.report(p.key("for").index(i), "%v", Unknown("metric, event or dimension", target, valid))
 			}
 			served[target] = true
 		}

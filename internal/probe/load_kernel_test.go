@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"testing"
@@ -214,6 +215,29 @@ func TestKernelCandidates(t *testing.T) {
 	runAs(t, command("old"), 4)
 	require.NoError(t, p.Detach())
 	assert.GreaterOrEqual(t, readRows(t, tableOf(t, p, "tasks"))[1].value[0], uint64(4), "by the classic tracepoint")
+}
+
+// A role for a dimension is asked for by who selects it. What is optional is told of where it is missing, and costs no metric.
+func TestKernelOptionalRole(t *testing.T) {
+	needsRoot(t)
+	spec := fixtureSpec(t)
+	role := spec.Programs["forks"]
+	role.For, role.Optional = []string{"command"}, "the name of forks"
+	spec.Programs["forks"] = role
+	execs := func(attributes ...string) *Probe {
+		return load(t, spec, choice{metrics: map[string][]string{"ebpf.fixture.execs": attributes}}.settings(t, spec))
+	}
+
+	p := execs("command")
+	assert.Equal(t, []string{"exec"}, taken(p))
+	require.Len(t, p.Missing, 1)
+	require.ErrorIs(t, p.Missing["the name of forks"], kernel.ErrNotSupported)
+	assert.Empty(t, execs("process.pid").Missing)
+
+	role.Optional = ""
+	spec.Programs["forks"] = role
+	settings := choice{metrics: map[string][]string{"ebpf.fixture.execs": {"command"}, "ebpf.fixture.plain": nil}}.settings(t, spec)
+	assert.Equal(t, []string{"ebpf.fixture.execs"}, slices.Collect(maps.Keys(load(t, spec, settings).Missing)), "not only the dimension")
 }
 
 func TestKernelNothingLeft(t *testing.T) {

@@ -19,6 +19,8 @@ type plan struct {
 	events  map[string]EventSettings
 	// missing metrics and events, with the reason.
 	missing map[string]error
+	// optional things that the chosen candidates go without, with the reason.
+	optional map[string]error
 	// chosen candidates, by role.
 	chosen map[string]int
 	// programs of the chosen candidates: roles by name, programs as they are listed.
@@ -63,7 +65,7 @@ func (l *loader) plan() *plan {
 		missing: make(map[string]error),
 	}
 	for {
-		p.chosen = make(map[string]int)
+		p.chosen, p.optional = make(map[string]int), make(map[string]error)
 		before := len(p.missing)
 		for _, name := range sortedKeys(l.spec.Programs) {
 			l.choose(p, name)
@@ -72,6 +74,7 @@ func (l *loader) plan() *plan {
 			l.collect(p)
 		}
 		if len(p.missing) == before {
+			maps.Copy(p.missing, p.optional)
 			return p
 		}
 	}
@@ -97,6 +100,10 @@ func (l *loader) choose(p *plan, name string) {
 		}
 		why.Errs = append(why.Errs, err)
 	}
+	if role.Optional != "" {
+		p.optional[role.Optional] = why
+		return
+	}
 	for _, target := range p.targets(role) {
 		p.drop(target, why)
 	}
@@ -105,14 +112,16 @@ func (l *loader) choose(p *plan, name string) {
 // targets are what is enabled, not missing, and needs the role.
 func (p *plan) targets(role Role) []string {
 	var targets []string
-	for name := range p.metrics {
-		targets = append(targets, name)
+	is := func(name string) bool { return slices.Contains(role.For, name) }
+	for name, m := range p.metrics {
+		if len(role.For) == 0 || is(name) || slices.ContainsFunc(m.Attributes, is) {
+			targets = append(targets, name)
+		}
 	}
 	for name := range p.events {
-		targets = append(targets, name)
-	}
-	if len(role.For) > 0 {
-		targets = slices.DeleteFunc(targets, func(name string) bool { return !slices.Contains(role.For, name) })
+		if len(role.For) == 0 || is(name) {
+			targets = append(targets, name)
+		}
 	}
 	return targets
 }

@@ -53,9 +53,11 @@ type Spec struct {
 // preference. The first way that the running kernel can do is taken; programs of the others, and
 // maps that only they use, are never loaded. The hook of a program is its ELF section's name.
 type Role struct {
-	// For lists the metrics and events that need this role; empty means all of the probe's.
-	// A role none of whose metrics and events is enabled is not loaded.
+	// For lists the metrics, events and dimensions that need this role; empty means all metrics and events of the probe. A dimension stands for the
+	// enabled metrics that select it. A role none of whose metrics and events is enabled is not loaded.
 	For []string `yaml:"for"`
+	// Optional says in words what is missing where the role has no candidate, and its metrics and events work without it all the same. Empty: they do not.
+	Optional string `yaml:"optional"`
 	// Candidates in order of preference.
 	Candidates []Candidate `yaml:"candidates"`
 }

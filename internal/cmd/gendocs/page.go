@@ -276,6 +276,9 @@ func (p *writer) programs(spec *probe.Spec, o *object) {
 			if len(role.For) > 0 {
 				serves = codes(role.For)
 			}
+			if role.Optional != "" {
+				serves += ": " + role.Optional + ", and without it the rest"
+			}
 			if i > 0 {
 				title, serves = "or", ""
 			}
