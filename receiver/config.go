@@ -79,7 +79,7 @@ type Config struct {
 type ProbeConfig struct {
 	// Path is the folder of a user's own probe: its probe.yaml and object. Empty for a built-in probe.
 	Path string `mapstructure:"path"`
-	// Required makes Start fail when the probe can not be attached.
+	// Required makes Start fail when any of the enabled metrics and events of the probe is not available.
 	Required bool `mapstructure:"required"`
 	// Metrics by name.
 	Metrics map[string]probe.MetricConfig `mapstructure:"metrics"`

@@ -161,8 +161,17 @@ func (p *Probe) runIterators(ctx context.Context) error {
 	if len(p.iters) > 0 && p.buffer == nil {
 		p.buffer = make([]byte, iteratorBuffer)
 	}
+	shown := false
 	for _, iter := range p.iters {
-		if err := p.runIterator(ctx, iter); err != nil {
+		var err error
+		switch {
+		case !iter.sockets:
+			err = runIterator(ctx, iter.Iter, p.buffer)
+		case !shown:
+			err = p.showSockets(ctx)
+			shown = true
+		}
+		if err != nil {
 			return fmt.Errorf("probe %s: run iterator: %w", p.Spec.Name, err)
 		}
 	}
@@ -176,10 +185,8 @@ const (
 	maxPauses = 500
 )
 
-func (p *Probe) runIterator(ctx context.Context, iter iterator) error {
-	if !iter.sockets {
-		return runIterator(ctx, iter.Iter, p.buffer)
-	}
+// showSockets runs all iterators over sockets in one network namespace after the other.
+func (p *Probe) showSockets(ctx context.Context) error {
 	if p.networks == nil {
 		var err error
 		if p.networks, err = openNetworkNamespaces(p.env.Root); err != nil {
@@ -188,8 +195,13 @@ func (p *Probe) runIterator(ctx context.Context, iter iterator) error {
 	}
 	refused := p.networks.refused
 	err := p.networks.each(func(inode uint32) (known bool, err error) {
-		if err := runIterator(ctx, iter.Iter, p.buffer); err != nil {
-			return false, err
+		for _, iter := range p.iters {
+			if !iter.sockets {
+				continue
+			}
+			if err := runIterator(ctx, iter.Iter, p.buffer); err != nil {
+				return false, err
+			}
 		}
 		return p.visited(inode), nil
 	}, func(inode uint32) {

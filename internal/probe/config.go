@@ -65,7 +65,7 @@ type EventConfig struct {
 type FilterConfig struct {
 	// PIDs of processes, in the initial pid namespace.
 	PIDs []uint32 `mapstructure:"pids"`
-	// UIDs are real user ids, in the initial user namespace.
+	// UIDs are effective user ids, in the initial user namespace.
 	UIDs []uint32 `mapstructure:"uids"`
 	// Commands are the names of processes (of their main threads), at most 15 bytes each.
 	Commands []string `mapstructure:"commands"`
