@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"testing"
 
@@ -94,6 +95,50 @@ func TestKernelNetworkNamespacesAgain(t *testing.T) {
 	assert.Equal(t, map[uint32]int{b: 1}, gone)
 	assert.Equal(t, map[uint32]int{n.inode: 10 * lookEvery, a: 1, b: 3, c: 1}, visits)
 	require.NoError(t, n.refused)
+}
+
+// A probe may have iterators over several kinds of sockets: each of them sees the sockets of all network namespaces.
+func TestKernelIteratorsOverSockets(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: run `make test` with sudo")
+	}
+	inode := make(chan uint32)
+	go func() {
+		runtime.LockOSThread() // for good
+		var number uint32
+		defer func() { inode <- number }()
+		if !assert.NoError(t, unix.Unshare(unix.CLONE_NEWNET)) {
+			return
+		}
+		for _, kind := range []int{unix.SOCK_STREAM, unix.SOCK_DGRAM} {
+			fd, err := unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC, 0)
+			if !assert.NoError(t, err) || !assert.NoError(t, unix.Bind(fd, &unix.SockaddrInet4{Port: 9})) {
+				return
+			}
+			t.Cleanup(func() { unix.Close(fd) })
+			if kind == unix.SOCK_STREAM {
+				assert.NoError(t, unix.Listen(fd, 1))
+			}
+		}
+		cat := exec.Command("cat") // namespaces are found by processes
+		in, err := cat.StdinPipe()
+		if !assert.NoError(t, err) || !assert.NoError(t, cat.Start()) {
+			return
+		}
+		t.Cleanup(func() { in.Close(); assert.NoError(t, cat.Wait()) })
+		var stat unix.Stat_t
+		assert.NoError(t, unix.Stat("/proc/thread-self/ns/net", &stat))
+		number = uint32(stat.Ino)
+	}()
+	number := <-inode
+	require.NotZero(t, number)
+	spec := fixtureSpec(t)
+	p := load(t, spec, choice{metrics: map[string][]string{"ebpf.fixture.sockets": {"network_namespace"}}}.settings(t, spec))
+	require.NoError(t, p.Attach())
+	var seen uint64
+	require.NoError(t, p.maps["sockets"].Lookup(number, &seen))
+	assert.EqualValues(t, 3, seen)
+	require.NoError(t, p.Detach())
 }
 
 // The own process's first thread, which its link tells of, may be in any namespace for a moment.
