@@ -426,7 +426,7 @@ static __always_inline void read_barrier(void)
  * The process of a connection, which changes once, when it is accepted: without a pid while it is being written. Who comes between on the same
  * CPU can not wait for it, and takes none.
  */
-static __noinline void copy_process(struct process_key *to, struct connection *c)
+static __noinline int copy_process(struct process_key *to, struct connection *c)
 {
 	u32 pid = 0;
 
@@ -436,10 +436,10 @@ static __noinline void copy_process(struct process_key *to, struct connection *c
 		*to = c->process;
 		read_barrier();
 		if (pid && pid == *(volatile u32 *)&c->process.pid)
-			return;
+			return 0;
 	}
 	__builtin_memset(to, 0, sizeof(*to));
-	asm volatile("r0 = 0" ::: "r0");
+	return 0;
 }
 
 /* Fill a zeroed key. */
@@ -827,6 +827,7 @@ static __noinline void finish(struct tcp_sock *tp, struct connection *c, u8 stat
 	struct tcp_key key = {};
 	struct totals *row;
 	u32 error, was;
+	s32 again;
 
 	/* A collection that was late may have left another's mark. */
 	was = c->opened;
@@ -839,8 +840,12 @@ static __noinline void finish(struct tcp_sock *tp, struct connection *c, u8 stat
 	sent = more_than(__sync_lock_test_and_set(&c->transmitted, sent), sent);
 	got = more_than(__sync_lock_test_and_set(&c->received, got), got);
 	row = count(&key, tp, c, c->ports, sent, got);
-	if (with_retransmits && tp->total_retrans != c->retransmits)
-		count_retransmits(tp, c, KIND_OTHER);
+	/* Their kind is not known, which is the key's that is here. */
+	again = tp->total_retrans - c->retransmits;
+	if (with_retransmits && again > 0) {
+		c->retransmits = tp->total_retrans;
+		add_to(retransmits_row(&key), again);
+	}
 	if (!with_duration || !c->began)
 		return;
 	if ((by_error && error) || by_last_state) {
@@ -1085,12 +1090,19 @@ int BPF_PROG(set_state, struct sock *sk, int old, int new)
 	return 0;
 }
 
-/* A connection is its acceptor's, who may be another process than the one that listens, from here on. */
+static __always_inline bool is_same_process(const struct process_key *a, const struct process_key *b)
+{
+	const u64 *x = (const u64 *)a->comm, *y = (const u64 *)b->comm;
+
+	return a->pid == b->pid && a->start == b->start && x[0] == y[0] && x[1] == y[1];
+}
+
+/* A connection is its acceptor's, who may be another process than the one that listens, or have another name since, from here on. */
 static __always_inline void take_over(u64 sk, const struct process_key *acceptor)
 {
 	struct connection *c = sockets_find(sk);
 
-	if (!c || c->role != ROLE_ACCEPT || c->closed || (c->process.pid == acceptor->pid && c->process.start == acceptor->start))
+	if (!c || c->role == ROLE_CONNECT || c->listener || c->closed || is_same_process(&c->process, acceptor))
 		return;
 	__sync_lock_test_and_set(&c->process.pid, 0);
 	c->process.start = acceptor->start;
@@ -1134,6 +1146,8 @@ static __always_inline int accepted(struct syscall_exit *call)
 	bpf_probe_read_kernel(&file, sizeof(file), files + call->result);
 	socket = BPF_CORE_READ(file, private_data);
 	sk = (u64)BPF_CORE_READ(socket, sk);
+	if (sk <= SLOT_TAKEN) /* another thread was faster, and this is no socket any more */
+		return 0;
 	if (wants_process()) {
 		task_process_key(task, &acceptor);
 		take_over(sk, &acceptor);

@@ -151,6 +151,10 @@ func (l *loader) report(p *Probe) {
 		l.env.Logger.Debug("not to be had from this kernel",
 			zap.String("probe", l.spec.Name), zap.String("name", name), zap.Error(p.Missing[name]))
 	}
+	for _, name := range sortedKeys(p.Without) {
+		l.env.Logger.Warn("not available, and the rest works without it",
+			zap.String("probe", l.spec.Name), zap.String("what", name), zap.Error(p.Without[name]))
+	}
 	for _, info := range p.Programs {
 		if info.Err != nil {
 			l.env.Logger.Debug("program not taken",

@@ -53,7 +53,7 @@ func (l *loader) attempt(p *plan) (_ *Probe, failed map[candidateID]error, err e
 	fillSections(p, o)
 
 	probe := &Probe{
-		Spec: l.spec, Settings: l.settings, Missing: p.missing, AddressNames: addressNames(l.spec, l.settings),
+		Spec: l.spec, Settings: l.settings, Missing: p.missing, Without: p.optional, AddressNames: addressNames(l.spec, l.settings),
 		EventIDs: make(map[string]uint32), EventTypes: make(map[string]*btf.Struct),
 		maps: make(map[string]*ebpf.Map), inner: make(map[string][2]*ebpf.Map),
 		refused: l.env.Kernel.Refused, env: l.env,

@@ -230,9 +230,10 @@ func TestKernelOptionalRole(t *testing.T) {
 
 	p := execs("command")
 	assert.Equal(t, []string{"exec"}, taken(p))
-	require.Len(t, p.Missing, 1)
-	require.ErrorIs(t, p.Missing["the name of forks"], kernel.ErrNotSupported)
-	assert.Empty(t, execs("process.pid").Missing)
+	assert.Empty(t, p.Missing)
+	require.Len(t, p.Without, 1)
+	require.ErrorIs(t, p.Without["the name of forks"], kernel.ErrNotSupported)
+	assert.Empty(t, execs("process.pid").Without)
 
 	role.Optional = ""
 	spec.Programs["forks"] = role

@@ -74,7 +74,6 @@ func (l *loader) plan() *plan {
 			l.collect(p)
 		}
 		if len(p.missing) == before {
-			maps.Copy(p.missing, p.optional)
 			return p
 		}
 	}

@@ -34,6 +34,8 @@ type Probe struct {
 	EventTypes map[string]*btf.Struct
 	// Missing are the enabled metrics and events that are not to be had here, with the reason.
 	Missing map[string]error
+	// Without has what else is not to be had here, in the words of [Role.Optional], with the reason: all that is enabled works without it.
+	Without map[string]error
 	// AddressNames are the names of ranges of addresses, by what stands in a key for an address that lies in one.
 	AddressNames map[netip.Addr]string
 	// Programs tells what became of each program of the spec: roles by name, candidates and programs as they are listed.
