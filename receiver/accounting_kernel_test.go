@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -165,6 +166,33 @@ func TestKernelAccountOfAFullRing(t *testing.T) {
 		}
 	}
 	assert.EqualValues(t, delivered, len(all)-told)
+}
+
+// slow takes its time for each payload.
+type slow struct{ consumertest.LogsSink }
+
+func (s *slow) ConsumeLogs(ctx context.Context, logs plog.Logs) error {
+	time.Sleep(50 * time.Millisecond)
+	return s.LogsSink.ConsumeLogs(ctx, logs)
+}
+
+// What is lost is told of while it goes on: there is always another record when a payload was taken.
+func TestKernelLossesAreToldMeanwhile(t *testing.T) {
+	kernel.NeedRoot(t)
+	c := kernel.NewCgroup(t)
+	r := newRig(t, fmt.Sprintf("collection_interval: 200ms\nprobes: { process: { ring_size: %d, events: { ebpf.process.exec: { filter: { cgroups: [%s] } }, ebpf.process.exit: { enabled: false } } } }",
+		os.Getpagesize(), c.Path))
+	sink := new(slow)
+	r.logs, r.metrics = sink, nil
+	r.start()
+	told := func() bool {
+		dropped, _ := lost(t, records(sink.AllLogs()...), "ebpf.process.exec")
+		return dropped > 0
+	}
+	for until := time.Now().Add(eventually); !told(); {
+		require.True(t, time.Now().Before(until), "nobody was told")
+		run(t, c, 0, 10)
+	}
 }
 
 // undecodable is a spec that takes records for longer ones than they are.

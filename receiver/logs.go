@@ -55,16 +55,17 @@ func (r *ebpfReceiver) logsOptions(p resolvedProbe) emit.LogsOptions {
 }
 
 func (r *recorder) run(ctx context.Context) {
-	for stopping := false; !stopping; {
+	for ended := false; !ended; {
+		var n int
 		var err error
 		select {
 		case <-r.collected: // nothing more comes
-			stopping = true
+			n, err = r.drain(ctx)
+			ended = n == 0
 		default:
-			err = r.probe.Ring.Wait(pollInterval)
-		}
-		if err == nil {
-			err = r.drain(ctx)
+			if err = r.probe.Ring.Wait(pollInterval); err == nil {
+				_, err = r.drain(ctx)
+			}
 		}
 		if errors.Is(err, os.ErrClosed) {
 			return
@@ -72,33 +73,30 @@ func (r *recorder) run(ctx context.Context) {
 		if err != nil {
 			// The reader does not know where the next record begins. Programs go on and count what the ring can not take.
 			r.logger.Error("events can not be read; no more will come", zap.Error(err))
-			r.report(componentstatus.NewRecoverableErrorEvent(err))
+			r.report(componentstatus.NewPermanentErrorEvent(err))
 			return
 		}
-		if stopping || time.Since(r.reportedAt) >= r.cfg.CollectionInterval {
+		if ended || time.Since(r.reportedAt) >= r.cfg.CollectionInterval {
 			r.reportLosses(ctx)
 		}
 	}
 }
 
-// drain delivers all records that are in the ring. Once ctx has ended, it only counts them as refused.
-func (r *recorder) drain(ctx context.Context) error {
-	for {
-		r.host.names.learn()
-		n, err := r.probe.Ring.Drain(func(record []byte) bool {
-			if err := r.probe.records.Add(record); err != nil {
-				r.undecodable(record, err)
-			}
-			return r.probe.records.Len() < maxRecords
-		})
-		if r.probe.records.Len() > 0 {
-			logs, counts := r.probe.records.Take()
-			r.account(counts, r.deliver(ctx, logs))
+// drain delivers the records that are in the ring, or as many as a payload may have, and returns how many it read. Once ctx has ended, it only
+// counts them as refused.
+func (r *recorder) drain(ctx context.Context) (int, error) {
+	r.host.names.learn()
+	n, err := r.probe.Ring.Drain(func(record []byte) bool {
+		if err := r.probe.records.Add(record); err != nil {
+			r.undecodable(record, err)
 		}
-		if n == 0 || err != nil {
-			return err
-		}
+		return r.probe.records.Len() < maxRecords
+	})
+	if r.probe.records.Len() > 0 {
+		logs, counts := r.probe.records.Take()
+		r.account(counts, r.deliver(ctx, logs))
 	}
+	return n, err
 }
 
 func (r *recorder) undecodable(record []byte, err error) {
