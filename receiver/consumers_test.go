@@ -77,6 +77,8 @@ type picky struct {
 
 	mu    sync.Mutex
 	calls int
+	// refusedPoints are those of metrics, as often as they were refused.
+	refusedPoints int
 }
 
 func (p *picky) Capabilities() consumer.Capabilities {
@@ -107,11 +109,20 @@ func (p *picky) ConsumeLogs(ctx context.Context, logs plog.Logs) error {
 }
 
 func (p *picky) ConsumeMetrics(ctx context.Context, md pmetric.Metrics) error {
+	points, accepted := md.DataPointCount(), false
+	defer func() { // panics are refusals, too
+		if !accepted {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.refusedPoints += points
+		}
+	}()
 	if err := p.next(); err != nil {
 		if p.mutates {
 			md.ResourceMetrics().RemoveIf(func(pmetric.ResourceMetrics) bool { return true })
 		}
 		return err
 	}
+	accepted = true
 	return p.metrics.ConsumeMetrics(ctx, md)
 }

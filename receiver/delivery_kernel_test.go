@@ -260,6 +260,9 @@ func TestKernelDeltasRefusedForGood(t *testing.T) {
 			run(t, c, 5, 8)
 			r.stop()
 			assert.EqualValues(t, 3, growth(t, p.metrics.AllMetrics(), c), "refused growths are not sent again")
+			require.Positive(t, p.refusedPoints)
+			assert.EqualValues(t, p.refusedPoints, r.sum("otelcol_receiver_refused_metric_points"))
+			assert.EqualValues(t, p.metrics.DataPointCount(), r.sum("otelcol_receiver_accepted_metric_points"))
 		})
 	}
 }
