@@ -5,6 +5,7 @@ package ebpfreceiver_test
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -51,4 +52,47 @@ probes:
 		}
 	}
 	assert.Equal(t, 1, records, "exec records of the container")
+}
+
+// Containers that nothing tells apart, because what would is switched off, are one resource, with one series of all of them.
+func TestKernelContainersOfOneResource(t *testing.T) {
+	c := kernel.NewCgroup(t)
+	const uid = "0123abcd-0123-abcd-0123-0123456789ab"
+	r := kernel.Start(t, `
+resource_attributes: { container.id: { enabled: false } }
+probes:
+  process:
+    metrics: { system.process.created: { attributes: [container] } }
+    events: { ebpf.process.exec: { filter: { cgroups: ["`+c.Path+`"] } }, ebpf.process.exit: { enabled: false } }
+`)
+	pod := filepath.Join(c.Dir, "kubepods-pod"+strings.ReplaceAll(uid, "-", "_")+".slice")
+	require.NoError(t, os.Mkdir(pod, 0o755))
+	const containers = 3
+	for i := range containers {
+		dir := filepath.Join(pod, "cri-containerd-"+strings.Repeat(strconv.Itoa(i), 64)+".scope")
+		require.NoError(t, os.Mkdir(dir, 0o755))
+		require.NoError(t, c.At(dir).Command("sh", "-c", strings.Repeat("/bin/true;", i+1)+":").Run())
+		require.NoError(t, os.Remove(dir))
+	}
+	require.NoError(t, os.Remove(pod))
+	r.Stop()
+
+	var created []kernel.Point
+	for _, p := range r.Last("system.process.created") {
+		if p.Resource["k8s.pod.uid"] == uid {
+			assert.NotContains(t, p.Resource, "container.id")
+			created = append(created, p)
+		}
+	}
+	require.Len(t, created, 1)
+	assert.EqualValues(t, 2+3+4, created[0].Value, "shells, and what they started")
+	for _, ld := range r.Logs.AllLogs() {
+		resources := 0
+		for _, rl := range ld.ResourceLogs().All() {
+			if v, ok := rl.Resource().Attributes().Get("k8s.pod.uid"); ok && v.Str() == uid {
+				resources++
+			}
+		}
+		require.LessOrEqual(t, resources, 1, "in a payload")
+	}
 }

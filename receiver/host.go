@@ -58,7 +58,7 @@ func newHostIdentity(cfg *Config) (*hostIdentity, error) {
 	}
 	clock, err := host.NewClock(nil)
 	if err != nil {
-		return nil, fmt.Errorf("reading the clock: %w", err)
+		return nil, errors.Join(fmt.Errorf("reading the clock: %w", err), cgroups.Close())
 	}
 	return &hostIdentity{
 		cgroups:    cgroups,
@@ -82,10 +82,19 @@ func findCgroups(root, want string) (*host.Cgroups, error) {
 
 func (h *hostIdentity) close() error { return errors.Join(h.names.close(), h.cgroups.Close()) }
 
-// Resource implements [emit.Identity].
-func (h *hostIdentity) Resource(cgroup uint64) emit.Resource {
+// Resource implements [emit.Identity]. It has just what is enabled, so that what nobody can tell apart is one resource.
+func (h *hostIdentity) Resource(cgroup uint64) (r emit.Resource) {
 	c := h.cgroup(cgroup)
-	return emit.Resource{ContainerID: c.ContainerID, Runtime: c.Runtime, PodUID: c.PodUID}
+	if h.enabled.ContainerID.Enabled {
+		r.ContainerID = c.ContainerID
+	}
+	if h.enabled.ContainerRuntimeName.Enabled {
+		r.Runtime = c.Runtime
+	}
+	if h.enabled.K8sPodUID.Enabled {
+		r.PodUID = c.PodUID
+	}
+	return r
 }
 
 // cgroup asks the kernel's events of a cgroup that is not known: it may have been made since they were looked at, and be gone already.
@@ -100,14 +109,14 @@ func (h *hostIdentity) cgroup(id uint64) *host.Cgroup {
 
 // Describe implements [emit.Identity].
 func (h *hostIdentity) Describe(r emit.Resource, dst pcommon.Resource) {
-	put := func(enabled bool, key, value string) {
-		if enabled && value != "" {
+	put := func(key, value string) {
+		if value != "" {
 			dst.Attributes().PutStr(key, value)
 		}
 	}
-	put(h.enabled.ContainerID.Enabled, "container.id", r.ContainerID)
-	put(h.enabled.ContainerRuntimeName.Enabled, "container.runtime.name", r.Runtime)
-	put(h.enabled.K8sPodUID.Enabled, "k8s.pod.uid", r.PodUID)
+	put("container.id", r.ContainerID)
+	put("container.runtime.name", r.Runtime)
+	put("k8s.pod.uid", r.PodUID)
 }
 
 func (h *hostIdentity) followers() []*packet.Follower {
