@@ -6,6 +6,7 @@ package flow_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -182,5 +183,29 @@ func TestKernelFlowRecordsAtTheEnd(t *testing.T) {
 	for _, r := range list {
 		assert.Equal(t, "shutdown", r.attributes["ebpf.flow.end_reason"])
 		assert.EqualValues(t, len(frames[0]), r.attributes["ebpf.flow.bytes"])
+	}
+}
+
+// All flows that go on are told of in one collection, the last one, though the ring has room for some hundred at a time: the reader makes room meanwhile.
+func TestKernelFlowRecordsWaitForRoom(t *testing.T) {
+	here, there := wire(t)
+	const ring = 64 << 10
+	flows := kernel.Load(5000, 2000)
+	config := strings.Replace(fmt.Sprintf(recordsConfig, "10m", "10m", 2*flows), "flow:", fmt.Sprintf("flow:\n    ring_size: %d", ring), 1)
+	run := here.Start(strings.Replace(config, "200ms", "1h", 1))
+	frames := make([][]byte, flows)
+	for i := range frames {
+		frames[i] = join(ethernet(0x0800), ipv4(udp, "192.0.2.1", "192.0.2.2", udpSegment(uint16(i), 53, 18)))
+	}
+	send(t, there, "far", frames...)
+	run.Stop()
+	seen := make(map[string]int)
+	for _, r := range records(run) {
+		seen[r.flow()]++
+		require.Equal(t, "uplink", r.attributes["network.interface.name"])
+	}
+	assert.Equal(t, flows, len(seen)) //nolint:testifylint // thousands, which nobody wants to read
+	for flow, n := range seen {
+		require.Equal(t, 1, n, flow)
 	}
 }

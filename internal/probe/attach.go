@@ -105,8 +105,7 @@ func attach(program *ebpf.Program, spec *ebpf.ProgramSpec, elements *ebpf.Map) (
 // Attach attaches all programs and runs each iterator once, as what later runs are compared with. The error is a
 // [*ProgramError] that names the program; nothing is attached then.
 func (p *Probe) Attach() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.lock()()
 	if p.state != loaded {
 		return fmt.Errorf("attach probe %s: it is attached or closed already", p.Spec.Name)
 	}

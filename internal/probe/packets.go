@@ -200,6 +200,9 @@ func addStats(sum, s *ebpf.ProgramStats) {
 
 // follow attaches a socket filter to the interfaces that there are and that come.
 func (p *Probe) follow(program *loadedProgram) error {
+	if p.follower != nil {
+		return errTwoSocketFilters
+	}
 	namespaces := packet.HostNamespace
 	if p.Settings.Interfaces.AllNamespaces {
 		namespaces = packet.AllNamespaces
@@ -215,6 +218,8 @@ func (p *Probe) follow(program *loadedProgram) error {
 	p.follower = follower
 	return nil
 }
+
+var errTwoSocketFilters = errors.New("a probe has one socket filter, and another one is attached")
 
 // asks tells whether an attribute of an enabled metric or event is made by a decoder.
 func asks(spec *Spec, settings Settings, decoder string) bool {
@@ -235,7 +240,7 @@ func asks(spec *Spec, settings Settings, decoder string) bool {
 	return false
 }
 
-// Interfaces follows the interfaces that socket filters are attached to; nil when there are none. It answers until the probe is closed.
+// Interfaces follows the interfaces that a socket filter is attached to; nil when there is none. It knows their names even after Close.
 func (p *Probe) Interfaces() *packet.Follower {
 	p.mu.Lock()
 	defer p.mu.Unlock()

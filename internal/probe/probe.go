@@ -43,15 +43,18 @@ type Probe struct {
 	// Started is when programs began to count: set by [Probe.Attach], just before the first is attached.
 	Started time.Time
 
+	// iterating is held, before mu, while iterators run. They may wait for whoever reads the ring, who asks for what only mu guards.
+	iterating sync.Mutex
+	iters     []iterator // in the order of programs
+	networks  *networkNamespaces
+	buffer    []byte
+
 	mu       sync.Mutex
 	state    state
 	programs []*loadedProgram
 	maps     map[string]*ebpf.Map
 	inner    map[string][2]*ebpf.Map
-	links    []link.Link // must be referenced: the garbage collector detaches links that are not
-	iters    []iterator  // in the order of programs
-	networks *networkNamespaces
-	buffer   []byte
+	links    []link.Link                         // must be referenced: the garbage collector detaches links that are not
 	refused  func(doing string, err error) error // kernel.Kernel.Refused
 	env      Environment
 	follower *packet.Follower // nil unless socket filters are attached; stays after Detach, since it knows names
@@ -122,12 +125,22 @@ func processed(log string) (n uint32) {
 	return n
 }
 
+// lock takes both locks, and returns what gives them back: for what changes the probe's state.
+func (p *Probe) lock() (unlock func()) {
+	p.iterating.Lock()
+	p.mu.Lock()
+	return func() {
+		p.mu.Unlock()
+		p.iterating.Unlock()
+	}
+}
+
 // Collect runs the probe's iterators, each to its end, so that the tables are up to date. Call it before reading them.
 // It may be called from Attach to Close; Detach leaves iterators, for a last collection. The error is [os.ErrClosed] after Close.
 func (p *Probe) Collect(ctx context.Context) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	switch p.state {
+	p.iterating.Lock()
+	defer p.iterating.Unlock()
+	switch p.now() {
 	case closed:
 		return os.ErrClosed
 	case loaded:
@@ -136,10 +149,16 @@ func (p *Probe) Collect(ctx context.Context) error {
 	return p.runIterators(ctx)
 }
 
-// Iterates tells whether the probe has iterators, which only Collect runs.
-func (p *Probe) Iterates() bool {
+func (p *Probe) now() state {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	return p.state
+}
+
+// Iterates tells whether the probe has iterators, which only Collect runs.
+func (p *Probe) Iterates() bool {
+	p.iterating.Lock()
+	defer p.iterating.Unlock()
 	return len(p.iters) > 0
 }
 
@@ -148,8 +167,7 @@ var errNotAttached = errors.New("not attached")
 // Detach stops the programs: when it returns, those that were running have ended and no new occurrence is counted. (Sleepable programs
 // may take longer.) Tables and the ring can still be read. It does nothing when the probe is not attached.
 func (p *Probe) Detach() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.lock()()
 	if p.state == attached {
 		p.state = detached
 	}
@@ -180,8 +198,7 @@ func (p *Probe) detach() error {
 // Close detaches the programs, and takes them and the maps out of the kernel. It ends the ring's reader and the tables. A second
 // Close does nothing.
 func (p *Probe) Close() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.lock()()
 	if p.state == closed {
 		return nil
 	}
