@@ -66,7 +66,7 @@ func newHostIdentity(cfg *Config) (*hostIdentity, error) {
 		devices:    host.NewDevices(cfg.RootPath, time.Now),
 		interfaces: host.NewInterfaces(cfg.RootPath, time.Now),
 		users:      host.NewUsers(cfg.RootPath, time.Now),
-		owners:     newOwners(cgroups, cfg.RootPath),
+		owners:     newOwners(cgroups),
 		enabled:    cfg.ResourceAttributes,
 		nameless:   nameless,
 	}, nil

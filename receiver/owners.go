@@ -21,9 +21,8 @@ const (
 
 // owners finds the containers of network namespaces, and so of addresses.
 type owners struct {
-	cgroups   *host.Cgroups
-	processes *host.Processes
-	now       func() time.Time
+	cgroups *host.Cgroups
+	now     func() time.Time
 
 	mu    sync.Mutex
 	known map[uint32]owner
@@ -36,11 +35,8 @@ type owner struct {
 	until  time.Time
 }
 
-func newOwners(cgroups *host.Cgroups, root string) *owners {
-	return &owners{
-		cgroups: cgroups, processes: host.NewProcesses(host.ProcessOptions{Root: root, Cgroups: cgroups}),
-		now: time.Now, known: make(map[uint32]owner),
-	}
+func newOwners(cgroups *host.Cgroups) *owners {
+	return &owners{cgroups: cgroups, now: time.Now, known: make(map[uint32]owner)}
 }
 
 // of is the cgroup of whoever alone has an address.
@@ -71,8 +67,8 @@ func (o *owners) of(f *packet.Follower, address netip.Addr) uint64 {
 func (o *owners) find(pids []int) uint64 {
 	var cgroups []uint64
 	for _, pid := range pids {
-		if p, ok := o.processes.Resolve(uint32(pid), 0); ok && p.CgroupID != 0 {
-			cgroups = append(cgroups, p.CgroupID)
+		if cgroup, ok := o.cgroups.OfProcess(pid); ok {
+			cgroups = append(cgroups, cgroup)
 		}
 	}
 	return o.cgroups.Common(cgroups...)

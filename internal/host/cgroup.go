@@ -53,6 +53,7 @@ type Cgroup struct {
 type Cgroups struct {
 	hierarchy   Hierarchy
 	plainMount  string // Mount as the host has it, without the root path before it
+	proc        string // the host's /proc
 	tree        *handleTree
 	whole       bool
 	namespace   string // the path of the root of this process's cgroup namespace, "" when unknown
@@ -103,6 +104,7 @@ func NewCgroups(opts CgroupOptions) (*Cgroups, error) {
 	c := &Cgroups{
 		hierarchy:   h,
 		plainMount:  h.Mount,
+		proc:        under(opts.Root, "/proc"),
 		tree:        tree,
 		whole:       h.Root == "/" && root == rootID,
 		goneTTL:     orDefault(opts.GoneTTL, DefaultGoneTTL),
@@ -151,7 +153,7 @@ func (c *Cgroups) fromNamespace(name string) (string, bool) {
 // NoCgroups is for a host whose cgroups are not to be seen: no id has a name, but for those that [Cgroups.Learn] is told of.
 func NoCgroups() *Cgroups {
 	return &Cgroups{
-		hierarchy: Hierarchy{Version: 2, Root: "/", Mount: "/nonexistent"}, plainMount: "/nonexistent",
+		hierarchy: Hierarchy{Version: 2, Root: "/", Mount: "/nonexistent"}, plainMount: "/nonexistent", proc: "/nonexistent",
 		goneTTL: DefaultGoneTTL, negativeTTL: DefaultNegativeTTL,
 		cache: newCache[uint64, Cgroup](DefaultMaxCgroups), now: time.Now,
 	}

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package host turns the ids that kernel programs report into names: a cgroup id into a container, a
-// pid and its start time into a process, a uid into a user, an interface index, a device number, a system
-// call number and an errno into what people call them, and a boot-clock time into a date.
+// uid into a user, an interface index, a device number and a system call number into what people call them, and a
+// boot-clock time into a date.
 //
 // Every resolver is bounded, safe for concurrent use, and does not allocate when it already knows the
 // answer. Resolvers that read the host's files take a root path, so that a Collector in a container
