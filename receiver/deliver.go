@@ -69,15 +69,15 @@ func guard(ctx context.Context, consume func(context.Context) error) (err error)
 // refusals tells the log when a consumer begins to refuse data, and when it takes data again.
 type refusals struct {
 	logger *zap.Logger
-	// refused so far, since it began.
+	// refused for good since it began; began is zero while data is taken.
 	refused int
 	began   time.Time
 }
 
-// note takes the outcome of a delivery of n items.
+// note takes the outcome of a delivery of n items, which are none if they will be offered again.
 func (r *refusals) note(n int, err error) {
 	switch {
-	case err != nil && r.refused == 0:
+	case err != nil && r.began.IsZero():
 		r.began = time.Now()
 		fields := []zap.Field{zap.Error(err)}
 		var panicked *panicError
@@ -88,8 +88,8 @@ func (r *refusals) note(n int, err error) {
 		r.refused += n
 	case err != nil:
 		r.refused += n
-	case r.refused > 0:
+	case !r.began.IsZero():
 		r.logger.Info("the next consumer takes data again", zap.Int("refused", r.refused), zap.Duration("after", time.Since(r.began)))
-		r.refused = 0
+		r.refused, r.began = 0, time.Time{}
 	}
 }

@@ -189,6 +189,11 @@ func TestKernelDeltasSurviveRefusal(t *testing.T) {
 			p.mu.Unlock()
 			r.stop()
 			assert.EqualValues(t, born, growth(t, p.metrics.AllMetrics(), c))
+			again := r.messages.FilterMessage("the next consumer takes data again").All()
+			require.NotEmpty(t, again)
+			for _, e := range again {
+				assert.EqualValues(t, 0, e.ContextMap()["refused"], "what was taken in the end")
+			}
 		})
 	}
 }

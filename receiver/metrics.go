@@ -126,10 +126,12 @@ func (c *collector) deliver(ctx context.Context, md pmetric.Metrics) {
 			}
 			return c.metrics.ConsumeMetrics(ctx, attempt)
 		})
-		c.refusals.note(points, err)
-		if err == nil || c.cfg.Temporality != Delta || consumererror.IsPermanent(err) || ctx.Err() != nil {
-			c.obsreport.EndMetricsOp(ctx, format, points, err)
-			return
+		if err != nil && c.cfg.Temporality == Delta && !consumererror.IsPermanent(err) && ctx.Err() == nil {
+			c.refusals.note(0, err)
+			continue
 		}
+		c.refusals.note(points, err)
+		c.obsreport.EndMetricsOp(ctx, format, points, err)
+		return
 	}
 }

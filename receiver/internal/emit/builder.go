@@ -29,13 +29,13 @@ type Metrics struct {
 	resources *resources
 	tables    []*Table // that were read
 	payload   payload
-	// last is when the last payload was begun, with the monotonic clock's reading.
-	last time.Time
+	// start is when it was made, and last when the last payload was begun, with the monotonic clock's readings.
+	start, last time.Time
 }
 
 // NewMetrics returns a builder for the tables that began to count at start or later.
 func NewMetrics(o Options, start time.Time) *Metrics {
-	m := &Metrics{options: o, resources: newResources(o.Identity, o.TTL), last: start}
+	m := &Metrics{options: o, resources: newResources(o.Identity, o.TTL), start: start, last: start}
 	m.payload = payload{
 		identity:    o.Identity,
 		temporality: pmetric.AggregationTemporalityCumulative,
@@ -68,6 +68,12 @@ func (m *Metrics) begin(now time.Time, passed time.Duration) {
 	p.tick++
 	p.age += passed
 	p.now = pcommon.NewTimestampFromTime(now)
+}
+
+// since is a past time, with a monotonic reading, as the wall clock has it that is set now.
+func (m *Metrics) since(past time.Time) pcommon.Timestamp {
+	ago := m.start.Add(m.payload.age).Sub(past)
+	return pcommon.NewTimestampFromTime(m.payload.now.AsTime().Add(-ago))
 }
 
 // End returns the payload, which is the caller's: nothing of it is kept.

@@ -69,7 +69,7 @@ func (t *Table) Overflowed() bool { return t.overflowed }
 // came before it; what did not come is in the next one. Levels, which can not come in parts, are missing until then.
 func (t *Table) Read(ctx context.Context) (int, error) {
 	if t.since == 0 {
-		t.since = pcommon.NewTimestampFromTime(t.probe.Started)
+		t.since = t.builder.since(t.probe.Started)
 		t.builder.tables = append(t.builder.tables, t)
 	}
 	n := 0
