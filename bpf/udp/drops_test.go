@@ -90,8 +90,11 @@ func TestKernelUDPWithoutCalls(t *testing.T) {
 	require.NoError(t, err)
 	settings, err := specs["udp"].Resolve(probe.Config{})
 	require.NoError(t, err)
-	p, err := probe.Load(specs["udp"], settings, probe.Environment{Kernel: kernel.New(kernel.Options{}), CgroupController: -1})
-	require.NoError(t, err)
+	var p *probe.Probe
+	testkernel.Unprivileged(t, func() {
+		p, err = probe.Load(specs["udp"], settings, probe.Environment{Kernel: kernel.New(kernel.Options{}), CgroupController: -1})
+		require.NoError(t, err)
+	})
 	t.Cleanup(func() { assert.NoError(t, p.Close()) })
 	require.Len(t, p.Missing, 2)
 	for _, metric := range []string{"ebpf.udp.io", "ebpf.udp.datagrams"} {

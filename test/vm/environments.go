@@ -41,7 +41,7 @@ func (e environment) title() string {
 // on tells whether it is made on a kernel.
 func (e environment) on(kernel string) bool { return matches(e.kernels, kernel) }
 
-// For what keeps off the classic tracepoints: two metrics need them, of which one is of connections.
+// For what keeps off the classic tracepoints: two metrics need them, of which one is of connections, whose records are there without.
 const (
 	butExecFailures = outcome.WorksBut + "ebpf.process.exec.failures"
 	butTracepoints  = butExecFailures + ", ebpf.tcp.accept_queue.wait"
@@ -63,8 +63,8 @@ var environments = []environment{
 		holds: outcome.WorksBut + "ebpf.process.exec, ebpf.process.exit, ebpf.process.lifetime, ebpf.process.exec.failures, the probe tcp",
 	},
 	{name: "perf-event-paranoid", kernels: "^5.10 amd64", tests: "^TestKernelPerfEventParanoid", holds: butExecFailures},
-	{name: "perf-event-paranoid", kernels: "^6.1 amd64", tests: "^TestKernelPerfEventParanoid", holds: butTracepoints},
-	{name: "user-namespace", kernels: "^6.1 amd64", tests: "^TestKernelUserNamespace", holds: outcome.Refuses},
+	{name: "perf-event-paranoid", kernels: "^(6.1|6.12|7.2) amd64", tests: "^TestKernelPerfEventParanoid", holds: butTracepoints},
+	{name: "user-namespace", kernels: "^(6.1|7.2) amd64", tests: "^TestKernelUserNamespace", holds: outcome.Refuses},
 	{name: privileges, kernels: "^((5.10|6.1|6.12|7.2|host) amd64|6.1 arm64)$"},
 	{name: "pid-namespace", kernels: "^(5.10|6.12) amd64", tests: "^TestKernelPIDNamespace", holds: outcome.Works},
 	{name: "suspend", kernels: "^(5.10|6.1|6.12|7.2) amd64", tests: "^TestKernelSuspend", holds: outcome.Works},

@@ -54,7 +54,7 @@ const suitesTitle = "The probes' tests"
 func suitesTable(results []*result, n *notes) *table {
 	t := testTable(results, n)
 	t.title = suitesTitle
-	t.about = "Passed, with the receiver in a process of the user nobody that has just its probe's set for everything; skipped ones where there are some. The rig around\n" +
-		"it, which makes namespaces, cgroups and connections, is root's."
+	t.about = "Passed, with the receiver in a process of the user nobody that has just its probe's set for everything, or, where a test loads the programs without a\n" +
+		"receiver, on such a thread; skipped ones where there are some. The rig around it, which makes namespaces, cgroups and connections, is root's."
 	return t
 }

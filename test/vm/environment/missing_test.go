@@ -35,10 +35,12 @@ func TestKernelWithoutTracefs(t *testing.T) {
 		r.requireAll(n)
 	})
 	t.Run("needed", func(t *testing.T) {
-		probes, needy := n.needy()
+		probes, needy, without := n.needy()
 		r := start(t, "probes: { "+probes+" }")
 		r.requireMissing(needy, "tracefs", "mount")
+		r.requireWithout(without, "tracefs", "mount")
 		r.requireAll(n)
+		r.requireRecords(n)
 		r.requireNone(needy)
 	})
 	t.Attr(outcome.Holds, outcome.WorksBut+execFailures+", "+acceptWait)
@@ -50,6 +52,9 @@ const (
 	acceptWait   = "ebpf.tcp.accept_queue.wait"
 )
 
+// connection is the record of one, whose accepting process they tell.
+const connection = "ebpf.tcp.connection"
+
 // No program of ours writes anything, so integrity takes nothing away. Confidentiality lets none call what reads the kernel's memory, which the records of
 // processes and all of the probe tcp need, and lets nobody see tracefs; what follows pointers that the verifier knows goes on.
 func TestKernelLockdown(t *testing.T) {
@@ -60,11 +65,13 @@ func TestKernelLockdown(t *testing.T) {
 	require.Contains(t, string(mode), "["+wanted+"]")
 	n := networkOf(t)
 	require.True(t, n.connections)
-	probes, needy := n.needy()
+	probes, needy, _ := n.needy()
 	if wanted == "integrity" {
 		r := start(t, "probes: { "+probes+" }")
 		require.Empty(t, r.complaints())
+		r.requireWithout(nil)
 		r.requireAll(n)
+		r.requireRecords(n)
 		require.Equal(t, map[string]int{"": 1}, r.at(port, acceptWait))
 		t.Attr(outcome.Holds, outcome.Works)
 		return
@@ -73,7 +80,7 @@ func TestKernelLockdown(t *testing.T) {
 	ofProcesses := []string{"ebpf.process.exec", "ebpf.process.exit", "ebpf.process.lifetime"}
 	missing := slices.Concat(ofProcesses, needy, []string{
 		"ebpf.network.drops", "ebpf.tcp.connect.latency", "ebpf.tcp.connection.duration", "ebpf.tcp.connections", "ebpf.tcp.io", "ebpf.tcp.listen.drops",
-		"ebpf.tcp.resets", "ebpf.tcp.retransmits", "ebpf.tcp.rtt", "system.network.connection.count",
+		"ebpf.tcp.resets", "ebpf.tcp.retransmits", "ebpf.tcp.rtt", "system.network.connection.count", connection,
 	})
 	r.requireMissing(missing, "lockdown=integrity", "confidentiality")
 	n.connections = false
@@ -93,18 +100,21 @@ func TestKernelPerfEventParanoid(t *testing.T) {
 	require.Equal(t, "3", strings.TrimSpace(string(level)))
 	require.NotZero(t, os.Geteuid())
 	n := networkOf(t)
-	probes, needy := n.needy()
+	probes, needy, without := n.needy()
 	r := start(t, "probes: { "+probes+" }")
 	may := mayOpenPerfEvent(t)
 	if may {
 		require.Empty(t, r.complaints())
+		r.requireWithout(nil)
 	} else {
 		r.requireMissing(needy, "perf_event_paranoid", "CAP_SYS_ADMIN")
+		r.requireWithout(without, "perf_event_paranoid", "CAP_SYS_ADMIN")
 	}
 	for range 5 {
 		require.Error(t, exec.Command("/absent").Run())
 	}
 	r.requireAll(n)
+	r.requireRecords(n)
 	if !may {
 		r.requireNone(needy)
 		t.Attr(outcome.Holds, outcome.WorksBut+strings.Join(needy, ", "))

@@ -58,13 +58,15 @@ func (n network) all() string {
 	return "cpu: , process: , flow: { interfaces: [lo] }, " + n.probes()
 }
 
-// needy are all probes, with the metrics that need classic tracepoints, and the names of these: that of tcp where there are connections.
-func (n network) needy() (probes string, metrics []string) {
+// needy are all probes, with what needs classic tracepoints: the names of metrics, and what the rest works without. That of tcp is there where there are
+// connections, with their records.
+func (n network) needy() (probes string, metrics, without []string) {
 	probes = "cpu: , process: { metrics: { " + execFailures + ": { enabled: true, attributes: [error.type] } } }, flow: { interfaces: [lo] }, " + n.probes()
 	if !n.connections {
-		return probes, []string{execFailures}
+		return probes, []string{execFailures}, nil
 	}
-	return probes + "{ metrics: { " + acceptWait + ": { enabled: true, attributes: [server.port] } } }", []string{execFailures, acceptWait}
+	probes += "{ metrics: { " + acceptWait + ": { enabled: true, attributes: [server.port] } }, events: { " + connection + ": { enabled: true } } }"
+	return probes, []string{execFailures, acceptWait}, []string{"the process that accepts"}
 }
 
 // What there is on the loopback.
@@ -178,6 +180,21 @@ func (r *run) requireTalk(n network, times, dropped int) {
 		require.Equal(t, map[string]int{"transmit": times * datagrams, "receive": times * datagrams}, r.at(port, "ebpf.udp.datagrams", "network.io.direction"))
 		require.Equal(t, map[string]int{"transmit": times * datagrams * size, "receive": times * datagrams * size}, r.at(port, "ebpf.udp.io", "network.io.direction"))
 		require.Equal(t, map[string]int{"transmit": times * datagrams}, r.at(fullPort, "ebpf.udp.datagrams", "network.io.direction"))
+	}
+}
+
+// requireRecords holds the records of the connection's ends against who made it, who listens and accepts as well.
+func (r *run) requireRecords(n network) {
+	t := r.t
+	t.Helper()
+	ends := make(map[string]int)
+	for _, record := range r.records(connection) {
+		role, _ := record.Attributes().Get("ebpf.tcp.role")
+		pid, _ := record.Attributes().Get("process.pid")
+		ends[fmt.Sprint(role.AsString(), " ", pid.AsString())]++
+	}
+	if n.connections {
+		require.Equal(t, map[string]int{fmt.Sprint("connect ", os.Getpid()): 1, fmt.Sprint("accept ", os.Getpid()): 1}, ends)
 	}
 }
 

@@ -23,6 +23,8 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/receiver"
 	"go.opentelemetry.io/collector/receiver/receivertest"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 	"go.yaml.in/yaml/v3"
 
 	ebpfreceiver "github.com/ebpfreceiver/ebpfreceiver/receiver"
@@ -48,6 +50,7 @@ type run struct {
 	*kernel.Run
 	t          *testing.T
 	host       *statusHost
+	warnings   *observer.ObservedLogs
 	components []receiver.Metrics
 	stopped    bool
 }
@@ -69,6 +72,7 @@ func start(t *testing.T, config string) *run {
 		host: &statusHost{Host: componenttest.NewNopHost()},
 	}
 	set := receivertest.NewNopSettings(factory.Type())
+	set.Logger, r.warnings = observed()
 	metrics, err := factory.CreateMetrics(t.Context(), set, cfg, r.Metrics)
 	require.NoError(t, err)
 	logs, err := factory.CreateLogs(t.Context(), set, cfg, r.Logs)
@@ -79,6 +83,12 @@ func start(t *testing.T, config string) *run {
 	}
 	t.Cleanup(r.stop)
 	return r
+}
+
+// observed is a logger, and what it is told from level warn on.
+func observed() (*zap.Logger, *observer.ObservedLogs) {
+	core, logs := observer.New(zap.WarnLevel)
+	return zap.New(core), logs
 }
 
 // stop delivers what there is.
@@ -132,6 +142,21 @@ func (r *run) requireMissing(names []string, words ...string) {
 		}
 	}
 	require.ElementsMatch(t, names, missing)
+}
+
+// requireWithout holds what the log says that the rest works without against names, of which each is in one line. The words are in each of them.
+func (r *run) requireWithout(names []string, words ...string) {
+	t := r.t
+	t.Helper()
+	var without []string
+	for _, line := range r.warnings.FilterMessage("not available, and the rest works without it").All() {
+		fields := line.ContextMap()
+		without = append(without, fields["what"].(string))
+		for _, word := range words {
+			require.Contains(t, fields["error"], word)
+		}
+	}
+	require.ElementsMatch(t, names, without)
 }
 
 // requireNone is for the data of metrics and events that are missing.
