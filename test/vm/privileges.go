@@ -122,5 +122,5 @@ CAP_SYS_ADMIN would do for CAP_BPF and CAP_PERFMON.
 - CAP_DAC_READ_SEARCH: classic tracepoints are looked up in tracefs, which is root's. With it, cgroups' names are found by their ids as well, without a
   walk through the hierarchy.
 - ` + "`kernel.perf_event_paranoid`" + ` is at most 2 here, as the kernel has it by default. At 3, the default of Debian's kernels, classic tracepoints need
-  CAP_SYS_ADMIN on top: of the probes here those with an event on system calls.
+  CAP_SYS_ADMIN on top: here ebpf.process.exec.failures, ebpf.tcp.accept_queue.wait, and who accepts a connection.
 `
