@@ -3,6 +3,7 @@
 package ebpfreceiver_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -95,4 +96,30 @@ probes:
 		}
 		require.LessOrEqual(t, resources, 1, "in a payload")
 	}
+}
+
+// Runtimes that give their containers' cgroups names, and no ids.
+func TestKernelNamedContainers(t *testing.T) {
+	c := kernel.NewCgroup(t)
+	r := kernel.Start(t, `probes: { process: { metrics: { system.process.created: { attributes: [container] } }, events: {
+  ebpf.process.exec: { enabled: false }, ebpf.process.exit: { enabled: false } } } }`)
+	want := make(map[string]int)
+	for i, name := range []string{"one", "two"} {
+		name = filepath.Base(c.Dir) + "-" + name
+		dir := filepath.Join(c.Dir, "lxc.payload."+name)
+		require.NoError(t, os.Mkdir(dir, 0o755))
+		for range i + 1 {
+			require.NoError(t, c.At(dir).Command("true").Run())
+			want["lxc "+name]++
+		}
+		require.NoError(t, os.Remove(dir))
+	}
+	r.Stop()
+	got := make(map[string]int)
+	for _, p := range r.Last("system.process.created") {
+		if name, _ := p.Resource["container.name"].(string); strings.HasPrefix(name, filepath.Base(c.Dir)) {
+			got[fmt.Sprint(p.Resource["container.runtime.name"], " ", name)] += int(p.Value)
+		}
+	}
+	assert.Equal(t, want, got)
 }

@@ -88,6 +88,9 @@ func (h *hostIdentity) Resource(cgroup uint64) (r emit.Resource) {
 	if h.enabled.ContainerID.Enabled {
 		r.ContainerID = c.ContainerID
 	}
+	if h.enabled.ContainerName.Enabled {
+		r.ContainerName = c.ContainerName
+	}
 	if h.enabled.ContainerRuntimeName.Enabled {
 		r.Runtime = c.Runtime
 	}
@@ -115,6 +118,7 @@ func (h *hostIdentity) Describe(r emit.Resource, dst pcommon.Resource) {
 		}
 	}
 	put("container.id", r.ContainerID)
+	put("container.name", r.ContainerName)
 	put("container.runtime.name", r.Runtime)
 	put("k8s.pod.uid", r.PodUID)
 }

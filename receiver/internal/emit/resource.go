@@ -13,8 +13,10 @@ import (
 // Resource is whose the data is. The zero value is the host: all that runs outside of containers.
 type Resource struct {
 	ContainerID string
-	Runtime     string
-	PodUID      string
+	// ContainerName is of those that have no id.
+	ContainerName string
+	Runtime       string
+	PodUID        string
 }
 
 // Identity finds the resource of a cgroup, and writes a resource's attributes.

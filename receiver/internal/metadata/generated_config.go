@@ -28,6 +28,7 @@ func (rac *ResourceAttributeConfig) Unmarshal(parser *confmap.Conf) error {
 // ResourceAttributesConfig provides config for ebpf resource attributes.
 type ResourceAttributesConfig struct {
 	ContainerID          ResourceAttributeConfig `mapstructure:"container.id"`
+	ContainerName        ResourceAttributeConfig `mapstructure:"container.name"`
 	ContainerRuntimeName ResourceAttributeConfig `mapstructure:"container.runtime.name"`
 	K8sPodUID            ResourceAttributeConfig `mapstructure:"k8s.pod.uid"`
 }
@@ -35,6 +36,9 @@ type ResourceAttributesConfig struct {
 func DefaultResourceAttributesConfig() ResourceAttributesConfig {
 	return ResourceAttributesConfig{
 		ContainerID: ResourceAttributeConfig{
+			Enabled: true,
+		},
+		ContainerName: ResourceAttributeConfig{
 			Enabled: true,
 		},
 		ContainerRuntimeName: ResourceAttributeConfig{

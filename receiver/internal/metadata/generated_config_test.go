@@ -25,6 +25,7 @@ func TestResourceAttributesConfig(t *testing.T) {
 			name: "all_set",
 			want: ResourceAttributesConfig{
 				ContainerID:          ResourceAttributeConfig{Enabled: true},
+				ContainerName:        ResourceAttributeConfig{Enabled: true},
 				ContainerRuntimeName: ResourceAttributeConfig{Enabled: true},
 				K8sPodUID:            ResourceAttributeConfig{Enabled: true},
 			},
@@ -33,6 +34,7 @@ func TestResourceAttributesConfig(t *testing.T) {
 			name: "none_set",
 			want: ResourceAttributesConfig{
 				ContainerID:          ResourceAttributeConfig{Enabled: false},
+				ContainerName:        ResourceAttributeConfig{Enabled: false},
 				ContainerRuntimeName: ResourceAttributeConfig{Enabled: false},
 				K8sPodUID:            ResourceAttributeConfig{Enabled: false},
 			},

@@ -21,6 +21,7 @@ func TestLogsBuilderAppendLogRecord(t *testing.T) {
 
 	rb := lb.NewResourceBuilder()
 	rb.SetContainerID("container.id-val")
+	rb.SetContainerName("container.name-val")
 	rb.SetContainerRuntimeName("container.runtime.name-val")
 	rb.SetK8sPodUID("k8s.pod.uid-val")
 	res := rb.Emit()

@@ -28,6 +28,13 @@ func (rb *ResourceBuilder) SetContainerID(val string) {
 	}
 }
 
+// SetContainerName sets provided value as "container.name" attribute.
+func (rb *ResourceBuilder) SetContainerName(val string) {
+	if rb.config.ContainerName.Enabled {
+		rb.res.Attributes().PutStr("container.name", val)
+	}
+}
+
 // SetContainerRuntimeName sets provided value as "container.runtime.name" attribute.
 func (rb *ResourceBuilder) SetContainerRuntimeName(val string) {
 	if rb.config.ContainerRuntimeName.Enabled {
