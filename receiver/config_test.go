@@ -320,12 +320,12 @@ func TestConfigRoundTrip(t *testing.T) {
 }
 
 func TestSize(t *testing.T) {
-	for text, want := range map[string]Size{"0": 0, "4096": 4096, "64KiB": 64 << 10, "4 MiB": 4 << 20, " 1GiB ": 1 << 30} {
+	for text, want := range map[string]Size{"0": 0, "4096": 4096, "64KiB": 64 << 10, "4 MiB": 4 << 20, " 1GiB ": 1 << 30, "4MB": 4_000_000} {
 		var s Size
 		require.NoError(t, s.UnmarshalText([]byte(text)))
 		assert.Equal(t, want, s, text)
 	}
-	for _, text := range []string{"", "MiB", "-1", "1.5MiB", "4MB", "99999999999", "4MiBKiB"} {
+	for _, text := range []string{"", "MiB", "-1", "1.5MiB", "99999999999999999999", "4MiBKiB"} {
 		var s Size
 		require.Error(t, s.UnmarshalText([]byte(text)), text)
 	}

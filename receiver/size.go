@@ -3,10 +3,7 @@
 package ebpfreceiver
 
 import (
-	"fmt"
-	"math"
-	"strconv"
-	"strings"
+	"github.com/ebpfreceiver/ebpfreceiver/internal/probe"
 )
 
 // Size is a number of bytes. In a configuration it may have a unit: "64KiB", "4MiB", "1GiB".
@@ -14,17 +11,7 @@ type Size int
 
 // UnmarshalText implements [encoding.TextUnmarshaler].
 func (s *Size) UnmarshalText(text []byte) error {
-	digits, shift := strings.TrimSpace(string(text)), 0
-	for i, unit := range []string{"KiB", "MiB", "GiB"} {
-		if number, ok := strings.CutSuffix(digits, unit); ok {
-			digits, shift = strings.TrimSpace(number), 10*(i+1)
-			break
-		}
-	}
-	n, err := strconv.ParseUint(digits, 10, 32)
-	if err != nil || n > math.MaxInt>>shift {
-		return fmt.Errorf("want a size such as 4MiB, have %q", text)
-	}
-	*s = Size(n << shift)
-	return nil
+	n, err := probe.ParseSize(string(text))
+	*s = Size(n)
+	return err
 }

@@ -256,7 +256,7 @@ func (n *namespace) inquire(l *link) {
 	l.described = true
 	switch l.kind {
 	case "veth":
-		l.gro = gro(n.netlink.fd, l.name) && (l.kind != "veth" || vethMerges())
+		l.gro = gro(n.netlink.fd, l.name) && vethMerges()
 		l.driver = l.kind
 	case "bond":
 		for _, member := range n.links {
