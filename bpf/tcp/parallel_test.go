@@ -130,9 +130,13 @@ func manyStreams(t *testing.T, streams int, options ...string) (whole int) {
 	// Both servers may have a client with the same port.
 	type ports struct{ client, server int }
 	records := map[*kernel.Network]map[ports]moved{here: {}, there: {}}
+	for _, host := range []*kernel.Network{here, there} {
+		require.Equal(t, sockets, total(kernel.Of(run.Last("ebpf.tcp.connections"), host)), "connections")
+	}
 	for _, logs := range run.Logs.AllLogs() {
 		each(logs, func(r plog.LogRecord) {
 			a := r.Attributes().AsRaw()
+			require.NotEqual(t, "ebpf.events.lost", r.EventName(), "%v", a)
 			n := func(key string) int { v, _ := a[key].(int64); return int(v) }
 			m := moved{n("ebpf.tcp.transmitted.bytes"), n("ebpf.tcp.received.bytes"), a["error.type"] != nil}
 			switch a["ebpf.network.namespace"] {
