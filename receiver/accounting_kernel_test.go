@@ -18,6 +18,7 @@ import (
 	"go.opentelemetry.io/collector/consumer/consumertest"
 	"go.opentelemetry.io/collector/pdata/plog"
 
+	"github.com/ebpfreceiver/ebpfreceiver/bpf"
 	"github.com/ebpfreceiver/ebpfreceiver/test/kernel"
 )
 
@@ -172,7 +173,7 @@ func TestKernelAccountOfAFullRing(t *testing.T) {
 type slow struct{ consumertest.LogsSink }
 
 func (s *slow) ConsumeLogs(ctx context.Context, logs plog.Logs) error {
-	time.Sleep(50 * time.Millisecond)
+	time.Sleep(time.Second)
 	return s.LogsSink.ConsumeLogs(ctx, logs)
 }
 
@@ -217,7 +218,7 @@ events:
 func TestKernelAccountOfUndecodableRecords(t *testing.T) {
 	kernel.NeedRoot(t)
 	dir := t.TempDir()
-	object, err := os.ReadFile("../bpf/process/process.bpf.o")
+	object, err := bpf.Probes.ReadFile("process/process.bpf.o")
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "process.bpf.o"), object, 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "probe.yaml"), []byte(undecodable), 0o600))

@@ -516,7 +516,11 @@ int tell_flows(struct bpf_iter__bpf_map_elem *ctx)
 	flow->told_bytes = bytes;
 	flow->told_packets = packets;
 	flow->told = now;
-	if (end != END_ACTIVE)
+	/*
+	 * Where the next read of the iterator begins, the kernel passes over as many flows of a bucket as were there (bpf_hash_map_seq_find_next()
+	 * in kernel/bpf/hashtab.c): of those that are left, that is too many. They wait for the next collection, and after the last there is none.
+	 */
+	if (end != END_ACTIVE && !probe_is_ending())
 		bpf_map_delete_elem(&live, &key);
 	return 0;
 }
