@@ -87,15 +87,18 @@ probes:
 	}
 	require.Len(t, created, 1)
 	assert.EqualValues(t, 2+3+4, created[0].Value, "shells, and what they started")
+	execs := 0
 	for _, ld := range r.Logs.AllLogs() {
 		resources := 0
 		for _, rl := range ld.ResourceLogs().All() {
 			if v, ok := rl.Resource().Attributes().Get("k8s.pod.uid"); ok && v.Str() == uid {
 				resources++
+				execs += rl.ScopeLogs().At(0).LogRecords().Len()
 			}
 		}
 		require.LessOrEqual(t, resources, 1, "in a payload")
 	}
+	assert.Equal(t, 2+3+4, execs)
 }
 
 // Runtimes that give their containers' cgroups names, and no ids.

@@ -94,7 +94,10 @@ func (r *recorder) drain(ctx context.Context) (int, error) {
 	})
 	if r.probe.records.Len() > 0 {
 		logs, counts := r.probe.records.Take()
-		r.account(counts, r.deliver(ctx, logs))
+		records := logs.LogRecordCount()
+		err := r.deliver(ctx, logs)
+		r.refusals.note(records, err)
+		r.account(counts, err)
 	}
 	return n, err
 }
@@ -129,7 +132,6 @@ func (r *recorder) deliver(ctx context.Context, logs plog.Logs) error {
 		return r.logs.ConsumeLogs(ctx, attempt)
 	})
 	r.obsreport.EndLogsOp(ctx, format, n, err)
-	r.refusals.note(n, err)
 	return err
 }
 
@@ -152,7 +154,9 @@ func (r *recorder) reportLosses(ctx context.Context) {
 	if len(lost) == 0 {
 		return
 	}
-	if r.deliver(ctx, emit.NewLost(r.logsOptions(r.probe.resolved), now, lost)) == nil {
+	err = r.deliver(ctx, emit.NewLost(r.logsOptions(r.probe.resolved), now, lost))
+	r.refusals.note(0, err) // the next report has it, too
+	if err == nil {
 		r.reported = stats
 	}
 }

@@ -14,6 +14,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ebpfreceiver/ebpfreceiver/internal/packet"
 )
 
 // descriptors is the number of open files of this process.
@@ -125,4 +127,10 @@ func TestKernelTwoInstances(t *testing.T) {
 	require.NoError(t, a.Close())
 	runAs(t, command("two"), 5)
 	assert.EqualValues(t, 10, total(b))
+}
+
+// One follows the interfaces, and would be forgotten for the other.
+func TestTwoSocketFilters(t *testing.T) {
+	p := &Probe{follower: new(packet.Follower)}
+	require.ErrorIs(t, p.follow(&loadedProgram{name: "other"}), errTwoSocketFilters)
 }
