@@ -17,10 +17,10 @@ const flagUp = unix.IFF_UP
 
 // hardwareKinds are the kinds of interface that stand for a device of their own, although rtnetlink gives them a kind: what
 // passes them passes no other interface of the host.
-var hardwareKinds = []string{"", "ipoib", "netdevsim", "wwan"}
+var hardwareKinds = []string{"", "netdevsim", "wwan"}
 
-// monitors are link layers of interfaces that show another one's traffic again, such as a radio's.
-var monitors = []uint16{unix.ARPHRD_IEEE80211, unix.ARPHRD_IEEE80211_PRISM, unix.ARPHRD_IEEE80211_RADIOTAP, unix.ARPHRD_NETLINK}
+// others are link layers of interfaces that show another one's traffic again, such as a radio's, and InfiniBand's, whose header is not read.
+var others = []uint16{unix.ARPHRD_IEEE80211, unix.ARPHRD_IEEE80211_PRISM, unix.ARPHRD_IEEE80211_RADIOTAP, unix.ARPHRD_NETLINK, unix.ARPHRD_INFINIBAND}
 
 // switches are the kinds of master that pass the packets of their members on.
 var switches = []string{"bridge", "openvswitch"}
@@ -76,7 +76,7 @@ func uplinks(links map[int]*link) func(*link) bool {
 // and Azure's accelerated networking (hv_netvsc) show an interface that has the members' traffic as its own; like it, members
 // have no kind. Those of bonds, teams and bridges are attached themselves.
 func isHardware(links map[int]*link, l *link) bool {
-	if !slices.Contains(hardwareKinds, l.kind) || l.flags&unix.IFF_LOOPBACK != 0 || slices.Contains(monitors, l.hardware) {
+	if !slices.Contains(hardwareKinds, l.kind) || l.flags&unix.IFF_LOOPBACK != 0 || slices.Contains(others, l.hardware) {
 		return false
 	}
 	master := links[l.master]

@@ -26,7 +26,8 @@ func TestRule(t *testing.T) {
 		{name: "wg0", kind: "wireguard"},
 		{name: "tap0", kind: "tun"},
 		{name: "dummy0", kind: "dummy"},
-		{name: "ib0", kind: "ipoib"},
+		{name: "ib0", kind: "ipoib", hardware: unix.ARPHRD_INFINIBAND},
+		{name: "ib1", hardware: unix.ARPHRD_INFINIBAND},
 		{name: "mon0", hardware: unix.ARPHRD_IEEE80211_RADIOTAP},
 	}
 	for _, tt := range []struct {
@@ -35,8 +36,8 @@ func TestRule(t *testing.T) {
 		include, exclude []string
 		want             []string
 	}{
-		{name: "hardware", links: host, want: []string{"eth0", "eth1", "eth2", "ib0"}},
-		{name: "excluded", links: host, exclude: []string{"eth[12]", "ib*"}, want: []string{"eth0"}},
+		{name: "hardware", links: host, want: []string{"eth0", "eth1", "eth2"}},
+		{name: "excluded", links: host, exclude: []string{"eth[12]"}, want: []string{"eth0"}},
 		{name: "included", links: host, include: []string{"lo", "br*", "cali0"}, want: []string{"lo", "br0", "cali0"}},
 		{name: "included and excluded", links: host, include: []string{"*0"}, exclude: []string{"?eth*", "b*", "[a-f]*", "i*", "mon?"}, want: []string{"wg0", "tap0"}},
 		{name: "nothing", links: []link{lo}},

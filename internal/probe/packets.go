@@ -41,10 +41,7 @@ func compileFilter(expression string) (filters [2]*filter.Program, err error) {
 	if filters[1], err = filter.Compile(expression, filter.Ethernet); err != nil {
 		return filters, err
 	}
-	if filters[0], err = filter.Compile(expression, filter.IP); err != nil {
-		// It asks for something of Ethernet: without that, there is nothing for it to match.
-		filters[0], err = filter.Compile("less 0", filter.IP)
-	}
+	filters[0], err = filter.Compile(expression, filter.IPBesideEthernet)
 	return filters, err
 }
 

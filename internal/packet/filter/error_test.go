@@ -77,6 +77,34 @@ func TestErrorsOfRawIP(t *testing.T) {
 	}
 }
 
+// An expression is for all interfaces. What it asks of Ethernet is not true of those that have none, and the rest holds: tcpdump's for IP alone.
+func TestWordsOfEthernetBesideIt(t *testing.T) {
+	var packets [][]byte
+	for _, f := range frames() {
+		if f.raw {
+			packets = append(packets, f.data)
+		}
+	}
+	require.NotEmpty(t, packets)
+	for expression, rest := range map[string]string{
+		"vlan": "less 0", "vlan 5": "less 0", "mpls (5)": "less 0", "broadcast": "less 0", "ether multicast": "less 0",
+		"ether host 2:0:0:0:0:1": "less 0", "vlan and tcp": "less 0", "vlan 5 and port 443": "less 0",
+		"not vlan": "", "tcp and not ether broadcast": "tcp", "port 443 or vlan": "port 443", "not mpls and udp": "udp", "(vlan 5 or ip6) and tcp": "ip6 and tcp",
+		"udp and (ether src 2:0:0:0:0:1 or ip)": "udp and ip", "arp or icmp": "icmp",
+	} {
+		_, err := Compile(expression, Ethernet)
+		require.NoError(t, err, expression)
+		program, err := Compile(expression, IPBesideEthernet)
+		require.NoError(t, err, expression)
+		want, err := Compile(rest, IP)
+		require.NoError(t, err, rest)
+		ours, theirs := vm(t, program.Classic()), vm(t, want.Classic())
+		for _, p := range packets {
+			require.Equal(t, verdict(t, theirs, p), verdict(t, ours, p), "%s on %x", expression, p)
+		}
+	}
+}
+
 // What is too large is refused, in good time.
 func TestLimits(t *testing.T) {
 	many := func(n int, s string) string { return strings.Repeat(s, n) }

@@ -25,6 +25,8 @@ type parser struct {
 	pos        int
 	depth      int
 	tests      int
+	// besideEthernet is of [IPBesideEthernet].
+	besideEthernet bool
 }
 
 // parse reads a whole expression. An empty one matches everything.
@@ -33,7 +35,7 @@ func parse(expression string, link Link, beside bool) (*cond, *parser, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	p := &parser{layers: newLayers(link, beside), expression: expression, tokens: tokens}
+	p := &parser{layers: newLayers(link, beside), expression: expression, tokens: tokens, besideEthernet: link == IPBesideEthernet}
 	if p.peek().kind == tokEnd {
 		return constant(true), p, nil
 	}

@@ -64,7 +64,7 @@ func (p *parser) macID(t token, q qualifiers) (*cond, error) {
 		return nil, p.errorf(t, "an Ethernet address; write ether host before it")
 	}
 	if p.link != linkEthernet {
-		return nil, p.errorf(t, "only Ethernet frames have Ethernet addresses")
+		return p.ofEthernet(t, "only Ethernet frames have Ethernet addresses")
 	}
 	return p.mac(q.dir, t.mac), nil
 }

@@ -34,7 +34,7 @@ func (p *parser) cast(t token, proto string) (*cond, error) {
 	switch {
 	case proto == "" || proto == "ether":
 		if p.link != linkEthernet {
-			return nil, p.errorf(word, "only Ethernet has %s addresses; write ip %s or ip6 %s", word.text, word.text, word.text)
+			return p.ofEthernet(word, "only Ethernet has %s addresses; write ip %s or ip6 %s", word.text, word.text, word.text)
 		}
 		if multicast {
 			return check(cmpSet, p.load(p.header, nil, 1), 1), nil
@@ -119,10 +119,18 @@ func (p *parser) byteOp() (*cond, error) {
 	return check(cmpEQ, v, n), nil
 }
 
+// ofEthernet is for what has no answer without Ethernet's header.
+func (p *parser) ofEthernet(t token, format string, args ...any) (*cond, error) {
+	if p.link == linkRaw && p.besideEthernet {
+		return constant(false), nil
+	}
+	return nil, p.errorf(t, format, args...)
+}
+
 // tag is vlan, mpls or pppoes, which move what follows in the expression.
 func (p *parser) tag(t token) (*cond, error) {
 	switch {
-	case p.link == linkRaw && t.text != "pppoes":
+	case p.link == linkRaw && t.text != "pppoes" && !p.besideEthernet:
 		return nil, p.errorf(t, "only Ethernet frames have %s", t.text)
 	case p.link == linkPPP && t.text == "vlan":
 		return nil, p.errorf(t, "vlan is not looked for behind pppoes")
@@ -145,10 +153,12 @@ func (p *parser) tag(t token) (*cond, error) {
 		}
 		id = int64(number)
 	}
-	switch t.text {
-	case "vlan":
+	switch {
+	case p.link == linkRaw && t.text != "pppoes":
+		return constant(false), nil
+	case t.text == "vlan":
 		return p.vlan(id), nil
-	case "mpls":
+	case t.text == "mpls":
 		return p.mpls(id), nil
 	}
 	return p.pppoes(id), nil

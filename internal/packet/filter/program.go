@@ -17,11 +17,17 @@ const (
 	Ethernet Link = iota
 	// IP is for devices whose packets begin with the header of IPv4 or IPv6, like tun: DLT_RAW.
 	IP
+	// IPBesideEthernet is IP, for an expression that is for devices with Ethernet's header as well: what it asks of that is not true
+	// here, where it is an error for IP alone.
+	IPBesideEthernet
 )
 
 func (l Link) String() string {
-	if l == IP {
+	switch l {
+	case IP:
 		return "IP"
+	case IPBesideEthernet:
+		return "IP beside Ethernet"
 	}
 	return "Ethernet"
 }
