@@ -129,6 +129,7 @@ func (c *checker) object() {
 
 func (c *checker) options() {
 	variables := make(map[string]string)
+	cidrs := "" // the ranges of two would stand for each other
 	for _, name := range sortedKeys(c.spec.Options) {
 		p, o := keyPath("options").key(name), c.spec.Options[name]
 		if c.optional(p, name, wordExpression) && (slices.Contains(commonKeys, name) || slices.Contains(reservedKeys, name)) {
@@ -145,6 +146,12 @@ func (c *checker) options() {
 		if c.required(p.key("type"), o.Type) && !slices.Contains(optionTypes, o.Type) {
 			c.report(p.key("type"), "%v", Unknown("option type", o.Type, optionTypes))
 			continue
+		}
+		if o.Type == OptionCIDRs {
+			if cidrs != "" {
+				c.report(p.key("type"), "option %s has cidrs too, and a probe has one such option", cidrs)
+			}
+			cidrs = name
 		}
 		c.bounds(p, o)
 	}

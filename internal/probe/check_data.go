@@ -99,13 +99,19 @@ func (c *checker) metricAttributes(p keyPath, m Metric) {
 	if c.hasFailed("dimensions") {
 		return
 	}
-	owners := make(map[string]string)
+	owners, resource := make(map[string]string), ""
 	for _, name := range sortedKeys(m.Attributes) {
 		at := p.key("attributes").key(name)
 		dimension, ok := c.spec.Dimensions[name]
 		if !ok {
 			c.report(at, "%v", Unknown("dimension", name, sortedKeys(c.spec.Dimensions)))
 			continue
+		}
+		if dimension.isResource() {
+			if resource != "" {
+				c.report(at, "dimension %s becomes the resource too", resource)
+			}
+			resource = name
 		}
 		for _, attribute := range dimension.AttributeNames(name) {
 			if owner, taken := owners[attribute]; taken {
@@ -126,14 +132,17 @@ func (c *checker) metricAttributes(p keyPath, m Metric) {
 // AttributeNames are the attributes that the dimension of this name becomes. A container becomes none: it is
 // the resource that the values belong to.
 func (d Dimension) AttributeNames(name string) []string {
-	switch d.As {
-	case "container", layout.ContainerAddress:
+	switch {
+	case d.isResource():
 		return nil
-	case "process":
+	case d.As == "process":
 		return []string{"process.executable.name", "process.pid"}
 	}
 	return []string{cmp.Or(d.Attribute, name)}
 }
+
+// isResource tells whether the dimension is whose the values are, of which a series has one.
+func (d Dimension) isResource() bool { return d.As == "container" || d.As == layout.ContainerAddress }
 
 // points checks where a metric's values come from. The points of a row must be different series of one metric: all
 // have the same attributes, no two the same values.
