@@ -63,6 +63,7 @@ func badSegments(t *testing.T, network, address string) {
 		require.True(t, time.Now().Before(until), "nothing was asked")
 		inject(1, func(p *packet) { reset(p); p.sequence += 1000 })
 	}
+	require.Equal(t, 1, here.Counters()["TcpExtTCPChallengeACK"])
 	exchange(t, c, 2000)
 	require.Zero(t, here.Counters()["TcpEstabResets"])
 	require.Eventually(t, func() bool {

@@ -140,7 +140,7 @@ func (p *Probe) lock() (unlock func()) {
 func (p *Probe) Collect(ctx context.Context) error {
 	p.iterating.Lock()
 	defer p.iterating.Unlock()
-	switch p.now() {
+	switch p.current() {
 	case closed:
 		return os.ErrClosed
 	case loaded:
@@ -149,7 +149,7 @@ func (p *Probe) Collect(ctx context.Context) error {
 	return p.runIterators(ctx)
 }
 
-func (p *Probe) now() state {
+func (p *Probe) current() state {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.state

@@ -130,8 +130,6 @@ func (p *parser) ofEthernet(t token, format string, args ...any) (*cond, error) 
 // tag is vlan, mpls or pppoes, which move what follows in the expression.
 func (p *parser) tag(t token) (*cond, error) {
 	switch {
-	case p.link == linkRaw && t.text != "pppoes" && !p.besideEthernet:
-		return nil, p.errorf(t, "only Ethernet frames have %s", t.text)
 	case p.link == linkPPP && t.text == "vlan":
 		return nil, p.errorf(t, "vlan is not looked for behind pppoes")
 	case p.labels > 0 && t.text != "mpls":
@@ -155,7 +153,7 @@ func (p *parser) tag(t token) (*cond, error) {
 	}
 	switch {
 	case p.link == linkRaw && t.text != "pppoes":
-		return constant(false), nil
+		return p.ofEthernet(t, "only Ethernet frames have %s", t.text)
 	case t.text == "vlan":
 		return p.vlan(id), nil
 	case t.text == "mpls":
