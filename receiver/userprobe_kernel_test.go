@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
+	"github.com/ebpfreceiver/ebpfreceiver/test/needs"
 )
 
 // statusRecorder keeps what the receiver reports of itself.
@@ -36,9 +37,7 @@ func (h *statusRecorder) Report(e *componentstatus.Event) { h.events = append(h.
 // delivered, what it reported, and the error of Start.
 func runProbes(t *testing.T, probes map[string]any) (metrics map[string]bool, reported []*componentstatus.Event, err error) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: run `make test` with sudo")
-	}
+	needs.Root(t)
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	factory := NewFactory()
 	cfg := factory.CreateDefaultConfig()

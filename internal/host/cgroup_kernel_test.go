@@ -18,18 +18,13 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
-)
 
-func needRoot(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: run `make test` with sudo")
-	}
-}
+	"github.com/ebpfreceiver/ebpfreceiver/test/needs"
+)
 
 // eachHierarchy runs a test in each version that is mounted.
 func eachHierarchy(t *testing.T, test func(t *testing.T, h Hierarchy)) {
-	needRoot(t)
+	needs.Root(t)
 	ran := false
 	for _, want := range []string{"v2", "v1"} {
 		h, err := FindHierarchy("", want)
@@ -175,7 +170,7 @@ func TestKernelCgroupsOfAPart(t *testing.T) {
 
 // The ids that programs see are the ones that are resolved: asks bpf_get_current_cgroup_id() in a cgroup of our own.
 func TestKernelCgroupIDIsThePrograms(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	h, err := FindHierarchy("", "v2")
 	if errors.Is(err, ErrNoHierarchy) {
 		t.Skip("cgroup v2 is not mounted")
@@ -259,7 +254,7 @@ func TestKernelCgroupsWithoutPrivileges(t *testing.T) {
 }
 
 func TestKernelDetectHierarchy(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	h, err := DetectHierarchy("")
 	require.NoError(t, err)
 	var stat unix.Statfs_t
@@ -276,7 +271,7 @@ func TestKernelDetectHierarchy(t *testing.T) {
 }
 
 func BenchmarkKernelCgroupsFind(b *testing.B) {
-	needRoot(b)
+	needs.Root(b)
 	h, err := FindHierarchy("", "")
 	require.NoError(b, err)
 	name := makeCgroup(b, h, uniqueName())

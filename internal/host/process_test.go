@@ -12,11 +12,13 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/needs"
 )
 
 // A child of ours, which is moved while it lives.
 func TestKernelProcesses(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	h, err := DetectHierarchy("")
 	require.NoError(t, err)
 	cgroups := openCgroups(t, h)

@@ -17,6 +17,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/needs"
 )
 
 func TestParseTimeOffsets(t *testing.T) {
@@ -71,9 +73,7 @@ func TestKernelClockInATimeNamespace(t *testing.T) {
 		assert.InDelta(t, kernels, clock.Boot(), float64(10*time.Second))
 		return
 	}
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: run `make test` with sudo")
-	}
+	needs.Root(t)
 	if _, err := os.Stat("/proc/self/timens_offsets"); err != nil {
 		t.Skip("this kernel has no time namespaces; run `make test-kernels` for those that have")
 	}

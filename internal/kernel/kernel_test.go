@@ -15,18 +15,13 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-)
 
-func needsRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: run `make test` with sudo")
-	}
-}
+	"github.com/ebpfreceiver/ebpfreceiver/test/needs"
+)
 
 // Tracefs lists the tracepoints that there are; each of the scheduler's has a typed twin.
 func TestKernelTracepoints(t *testing.T) {
-	needsRoot(t)
+	needs.Root(t)
 	k := New(Options{})
 	dirs, err := filepath.Glob("/sys/kernel/tracing/events/sched/*/id")
 	require.NoError(t, err)
@@ -42,7 +37,7 @@ func TestKernelTracepoints(t *testing.T) {
 
 // The kernel's symbols, as it lists them itself, decide whether a function requirement is right.
 func TestKernelFunctions(t *testing.T) {
-	needsRoot(t)
+	needs.Root(t)
 	symbols := make(map[string]bool)
 	f, err := os.Open("/proc/kallsyms")
 	require.NoError(t, err)
@@ -66,7 +61,7 @@ func TestKernelFunctions(t *testing.T) {
 }
 
 func TestKernelConfig(t *testing.T) {
-	needsRoot(t)
+	needs.Root(t)
 	f, err := os.Open("/proc/config.gz")
 	if err != nil {
 		t.Skip("this kernel has no /proc/config.gz")
@@ -86,12 +81,12 @@ func TestKernelConfig(t *testing.T) {
 
 // What capsh would say of this process is in the same file; root on this host may load programs.
 func TestKernelMissing(t *testing.T) {
-	needsRoot(t)
+	needs.Root(t)
 	require.NoError(t, New(Options{}).Missing())
 }
 
 func TestKernelMaps(t *testing.T) {
-	needsRoot(t)
+	needs.Root(t)
 	k := New(Options{})
 	for _, name := range []string{"hash", "percpu_hash", "array_of_maps", "ringbuf"} {
 		require.NoError(t, k.Require("map/"+name))
@@ -105,7 +100,7 @@ func TestKernelMaps(t *testing.T) {
 
 // Types come back after they were dropped.
 func TestKernelRelease(t *testing.T) {
-	needsRoot(t)
+	needs.Root(t)
 	k := New(Options{})
 	require.NoError(t, k.Require("field/task_struct.pid"))
 	k.Release()
@@ -115,7 +110,7 @@ func TestKernelRelease(t *testing.T) {
 
 // bpftool reads the same BTF with code of its own.
 func TestKernelAnyEnumerator(t *testing.T) {
-	needsRoot(t)
+	needs.Root(t)
 	bpftool, err := exec.LookPath("bpftool")
 	if err != nil {
 		t.Skip("needs bpftool as the source of truth")
@@ -133,7 +128,7 @@ func TestKernelAnyEnumerator(t *testing.T) {
 
 // bpftool reads the same BTF with code of its own.
 func TestKernelArgs(t *testing.T) {
-	needsRoot(t)
+	needs.Root(t)
 	bpftool, err := exec.LookPath("bpftool")
 	if err != nil {
 		t.Skip("needs bpftool as the source of truth")

@@ -8,7 +8,6 @@ import (
 	"encoding/binary"
 	"math"
 	"math/rand/v2"
-	"os"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -16,14 +15,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ebpfreceiver/ebpfreceiver/internal/layout"
+	"github.com/ebpfreceiver/ebpfreceiver/test/needs"
 )
 
 // The slot that the compiled histogram_slot() takes for a value is the one whose bounds hold it, of the histogram as its
 // declaration tag in the object tells it: bounds[i-1] < value <= bounds[i].
 func TestKernelHistogramSlots(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: run `make test` with sudo")
-	}
+	needs.Root(t)
 	spec, err := ebpf.LoadCollectionSpec("testdata/slots.bpf.o")
 	require.NoError(t, err)
 	objects, err := ebpf.NewCollection(spec)

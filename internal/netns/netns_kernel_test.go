@@ -16,13 +16,13 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/needs"
 )
 
 // Whatever thread was in another namespace, all are back: the first one of a process does not end, and /proc/net is what it sees.
 func TestKernelWithin(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: run `make test` with sudo")
-	}
+	needs.Root(t)
 	own, err := os.Readlink(Thread)
 	require.NoError(t, err)
 	there := exec.Command("cat")

@@ -14,11 +14,13 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/needs"
 )
 
 // A namespace is let go of when its last process has ended, and then is gone: the other ends of its veths are, too.
 func TestKernelNamespaceEnds(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	host := newContainer(t)
 	root := rootOf(t, host)
 	r := host.follow(Options{Namespaces: AllNamespaces, Addresses: true, Root: root})
@@ -61,20 +63,23 @@ func TestKernelNamespaceEnds(t *testing.T) {
 
 // Hundreds of interfaces come and go while traffic flows on one; messages get lost when there are too many to be read.
 func TestKernelChurn(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	before := descriptors(t)
 	a, b := silent(t)
-	shared := newCounter(t, Interface{}, 0)
+	shared, err := newCounter(Interface{}, 0)
+	require.NoError(t, err)
 	var left *counter
 	opts := Options{Include: []string{"*"}, Exclude: []string{"lo"}, Namespaces: AllNamespaces, Root: rootOf(t, a, b)}
-	opts.Attach = func(i Interface) (*ebpf.Program, error) {
-		if i.Name == "left" {
-			if left == nil {
-				left = newCounter(t, i, 0)
-			}
-			return left.program, nil
+	opts.Attach = func(i Interface) (_ *ebpf.Program, err error) {
+		if i.Name != "left" {
+			return shared.program, nil
 		}
-		return shared.program, nil
+		if left == nil {
+			if left, err = newCounter(i, 0); err != nil {
+				return nil, err
+			}
+		}
+		return left.program, nil
 	}
 	r := a.follow(opts)
 	index := a.index("left")
@@ -133,9 +138,10 @@ func TestKernelChurn(t *testing.T) {
 
 // A socket whose queue overflows makes everything be listed again.
 func TestKernelOverrun(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	a, b := pair(t)
-	shared := newCounter(t, Interface{}, 0)
+	shared, err := newCounter(Interface{}, 0)
+	require.NoError(t, err)
 	defer shared.close()
 	var hold sync.Mutex
 	r := a.follow(Options{Include: []string{"*"}, Attach: func(Interface) (*ebpf.Program, error) {
@@ -164,7 +170,7 @@ func TestKernelOverrun(t *testing.T) {
 }
 
 func TestKernelLifecycle(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	a, b := pair(t)
 	root := rootOf(t, a, b)
 	before := descriptors(t)

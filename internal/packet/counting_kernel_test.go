@@ -15,6 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/needs"
 )
 
 // pair is two namespaces, with a veth between them.
@@ -55,7 +57,7 @@ func exchange(a, b *space, a4, b4, a6, b6 string) {
 }
 
 func TestKernelCountingLoopback(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	s := newContainer(t)
 	l := open(s)
 	talk(s.space, s.space, "127.0.0.1")
@@ -76,7 +78,7 @@ func TestKernelCountingVeth(t *testing.T) {
 		{name: "segments merged by the receiver", merge: true, gsoOff: true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			needRoot(t)
+			needs.Root(t)
 			a, b := pair(t)
 			a.ethtool("left", setTSO, tt.tso)
 			b.ethtool("right", setTSO, tt.tso)
@@ -137,7 +139,7 @@ func TestKernelCountingKinds(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.kind, func(t *testing.T) {
-			needRoot(t)
+			needs.Root(t)
 			a, b := pair(t)
 			build := func(s *space, lower, local, remote, v4, v6 string) {
 				l := tt.make(s, lower, local, remote)
@@ -167,7 +169,7 @@ func TestKernelCountingKinds(t *testing.T) {
 
 // A bridge and its port, with the addresses on the bridge; and one that has only ports, between two containers.
 func TestKernelCountingBridge(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	a, b, c := newContainer(t), newContainer(t), newContainer(t)
 	a.quiet()
 	b.quiet()
@@ -245,7 +247,7 @@ func TestKernelCountingTun(t *testing.T) {
 		{"tap with a VLAN tag", unix.IFF_TAP, []byte{2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 8, 0x81, 0, 0, 7, 8, 0}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			needRoot(t)
+			needs.Root(t)
 			s := newContainer(t)
 			s.quiet()
 			file := s.tuntap("tt0", tt.flags)

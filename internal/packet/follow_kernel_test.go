@@ -17,6 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/needs"
 )
 
 // has waits until exactly these interfaces are attached in a namespace.
@@ -56,7 +58,7 @@ func (s *space) neighbour(name, address string, hardware net.HardwareAddr) {
 
 // A host with a bridge, two containers on it, and a network of its own to the outside.
 func TestKernelUplinks(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	host, one, two, outside := newContainer(t), newContainer(t), newContainer(t), newContainer(t)
 	host.add(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0"}})
 	for port, c := range map[string]*container{"veth1": one, "veth2": two} {
@@ -115,7 +117,7 @@ func TestKernelUplinks(t *testing.T) {
 }
 
 func TestKernelHostOnly(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	a, b := pair(t)
 	r := a.follow(Options{Include: []string{"*"}, Exclude: []string{"l?"}})
 	r.has(a.space, "left")
@@ -125,7 +127,7 @@ func TestKernelHostOnly(t *testing.T) {
 
 // The receiver is in a container, and the host's network is another one.
 func TestKernelRootPath(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	a, b := pair(t)
 	r := a.follow(Options{Root: rootOf(t, b, a)})
 	r.has(b.space, "right")
@@ -156,7 +158,7 @@ func (n *declines) list() []Interface {
 }
 
 func TestKernelAttachFails(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	a, _ := pair(t)
 	var declined declines
 	r := a.follow(Options{Include: []string{"left"}, Attach: declined.attach, Interval: 5 * time.Millisecond})
@@ -168,7 +170,7 @@ func TestKernelAttachFails(t *testing.T) {
 
 // An interface that is renamed keeps its socket, one that goes down and up again its counts.
 func TestKernelRenameDownUp(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	a, b := silent(t)
 	r := a.follow(Options{})
 	r.has(a.space, "left")
@@ -214,7 +216,7 @@ func TestKernelRenameDownUp(t *testing.T) {
 
 // An interface that moves to another namespace is attached there; one that gets the index of a removed one is another one.
 func TestKernelMoveAndReuse(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	a, b := silent(t)
 	other := newContainer(t)
 	r := a.follow(Options{Namespaces: AllNamespaces, Include: []string{"*"}, Exclude: []string{"lo"}, Root: rootOf(t, a, b, other)})
@@ -259,12 +261,14 @@ func TestKernelMoveAndReuse(t *testing.T) {
 
 // Programs that let packets pass are told by what the socket had to drop.
 func TestKernelStatistics(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	s := newContainer(t)
 	var c *counter
 	defer func() { c.close() }()
-	r := s.follow(Options{Include: []string{"lo"}, Attach: func(i Interface) (*ebpf.Program, error) {
-		c = newCounter(t, i, 0xffff)
+	r := s.follow(Options{Include: []string{"lo"}, Attach: func(i Interface) (_ *ebpf.Program, err error) {
+		if c, err = newCounter(i, 0xffff); err != nil {
+			return nil, err
+		}
 		return c.program, nil
 	}})
 	const packets = 3000
@@ -283,7 +287,7 @@ func TestKernelStatistics(t *testing.T) {
 
 // When a feature changes how counters count, another program takes over, and no packet is lost or counted twice.
 func TestKernelProgramSwap(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	if !vethMerges() {
 		t.Skip("on this kernel no feature of a veth changes its counters, which is so before Linux 5.13")
 	}
@@ -294,7 +298,10 @@ func TestKernelProgramSwap(t *testing.T) {
 	r := b.follow(Options{Include: []string{"right"}, Attach: func(i Interface) (*ebpf.Program, error) {
 		mu.Lock()
 		defer mu.Unlock()
-		c := newCounter(t, i, 0)
+		c, err := newCounter(i, 0)
+		if err != nil {
+			return nil, err
+		}
 		programs, seen = append(programs, c), append(seen, i.Counting)
 		return c.program, nil
 	}})

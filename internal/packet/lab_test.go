@@ -25,13 +25,6 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func needRoot(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: run `make test` with sudo")
-	}
-}
-
 // space is a network namespace of a test's own.
 type space struct {
 	t     testing.TB

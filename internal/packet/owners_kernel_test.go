@@ -10,11 +10,13 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/vishvananda/netlink"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/needs"
 )
 
 // Whose an address is can be told also where only the host's interfaces are attached.
 func TestKernelOwners(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	host, one, two := newContainer(t), newContainer(t), newContainer(t)
 	for _, c := range []*container{host, one, two} {
 		c.quiet()

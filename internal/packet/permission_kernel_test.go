@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
+	"github.com/ebpfreceiver/ebpfreceiver/test/needs"
 )
 
 const (
@@ -26,7 +27,7 @@ const (
 
 // TestKernelFewRights runs the tests below as nobody, in a namespace of its own, with these capabilities only.
 func TestKernelFewRights(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	for _, tt := range []struct {
 		test string
 		caps []uintptr

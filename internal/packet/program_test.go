@@ -25,19 +25,26 @@ type counter struct {
 	sums    *ebpf.Map
 }
 
-func newCounter(t testing.TB, i Interface, verdict uint32) *counter {
-	t.Helper()
+// newCounter may be called by the follower's goroutine, which no failing test may end.
+func newCounter(i Interface, verdict uint32) (*counter, error) {
 	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(countObject))
-	require.NoError(t, err)
-	if i.Counting.Ethernet {
-		require.NoError(t, spec.Variables["link_header"].Set(uint32(header)))
+	if err != nil {
+		return nil, err
 	}
-	require.NoError(t, spec.Variables["verdict"].Set(verdict))
+	if i.Counting.Ethernet {
+		if err := spec.Variables["link_header"].Set(uint32(header)); err != nil {
+			return nil, err
+		}
+	}
+	if err := spec.Variables["verdict"].Set(verdict); err != nil {
+		return nil, err
+	}
 	c, err := ebpf.NewCollection(spec)
-	require.NoError(t, err)
-	counter := &counter{program: c.DetachProgram("count"), sums: c.DetachMap("sums")}
-	c.Close()
-	return counter
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	return &counter{program: c.DetachProgram("count"), sums: c.DetachMap("sums")}, nil
 }
 
 func (c *counter) close() {

@@ -88,7 +88,10 @@ func (r *run) attach(i Interface) (*ebpf.Program, error) {
 	r.attached++
 	c := r.counters[i.Key()]
 	if c == nil {
-		c = newCounter(r.t, i, 0)
+		var err error
+		if c, err = newCounter(i, 0); err != nil {
+			return nil, err
+		}
 		r.counters[i.Key()] = c
 	}
 	return c.program, nil

@@ -4,13 +4,13 @@ package probe
 
 import (
 	"errors"
-	"os"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
+	"github.com/ebpfreceiver/ebpfreceiver/test/needs"
 )
 
 // kernelEnums is a kernel with just these enums, or none that can be read.
@@ -82,9 +82,7 @@ func TestNumbersOfKernel(t *testing.T) {
 
 // The running kernel's reasons are those that its header has.
 func TestKernelEnumerators(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: run `make test` with sudo")
-	}
+	needs.Root(t)
 	k := kernel.New(kernel.Options{})
 	names, err := k.Enumerators("bpf_map_type")
 	require.NoError(t, err)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ebpfreceiver/ebpfreceiver/bpf"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
+	"github.com/ebpfreceiver/ebpfreceiver/test/needs"
 )
 
 func TestBuiltinObjects(t *testing.T) {
@@ -32,7 +33,7 @@ func everything(t *testing.T, spec *Spec) Settings {
 
 // The verifier sees other programs where containers live in a v1 hierarchy.
 func TestKernelBuiltinByController(t *testing.T) {
-	needsRoot(t)
+	needs.Root(t)
 	specs, err := Builtin(bpf.Probes)
 	require.NoError(t, err)
 	env := testEnvironment()
@@ -49,7 +50,7 @@ func TestKernelBuiltinByController(t *testing.T) {
 
 // Each probe with all that it has: what this kernel can not do, it says why.
 func TestKernelBuiltin(t *testing.T) {
-	needsRoot(t)
+	needs.Root(t)
 	specs, err := Builtin(bpf.Probes)
 	require.NoError(t, err)
 	for _, name := range sortedKeys(specs) {

@@ -11,10 +11,12 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/needs"
 )
 
 func TestKernelEvents(t *testing.T) {
-	needsRoot(t)
+	needs.Root(t)
 	const event = "ebpf.fixture.exec"
 	spec := fixtureSpec(t)
 	settings := choice{events: []string{event}}.settings(t, spec)
@@ -52,7 +54,7 @@ func TestKernelEvents(t *testing.T) {
 
 // The first event passes at once, and a burst of one second's worth.
 func TestKernelRateLimit(t *testing.T) {
-	needsRoot(t)
+	needs.Root(t)
 	const event = "ebpf.fixture.exec"
 	spec := fixtureSpec(t)
 	settings := choice{events: []string{event}}.settings(t, spec)
@@ -72,7 +74,7 @@ func TestKernelRateLimit(t *testing.T) {
 }
 
 func TestKernelCgroupFilter(t *testing.T) {
-	needsRoot(t)
+	needs.Root(t)
 	spec := fixtureSpec(t)
 	settings := choice{events: []string{"ebpf.fixture.exec"}}.settings(t, spec)
 	settings.Events["ebpf.fixture.exec"] = EventSettings{Filter: Filter{CgroupPaths: []string{"/here"}}}

@@ -6,7 +6,6 @@ import (
 	"embed"
 	"io/fs"
 	"maps"
-	"os"
 	"slices"
 	"testing"
 
@@ -28,13 +27,6 @@ func fixtureSpec(t testing.TB) *Spec {
 	spec, err := Parse(fsys, "testdata/fixture/probe.yaml")
 	require.NoError(t, err)
 	return spec
-}
-
-func needsRoot(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: run `make test` with sudo")
-	}
 }
 
 // choice is what a user enables: metrics with their attributes, and events.

@@ -18,10 +18,11 @@ import (
 
 	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/snapshot"
+	"github.com/ebpfreceiver/ebpfreceiver/test/needs"
 )
 
 func TestKernelCountsByCommand(t *testing.T) {
-	needsRoot(t)
+	needs.Root(t)
 	spec := fixtureSpec(t)
 	settings := choice{metrics: map[string][]string{
 		"ebpf.fixture.execs":  {"command"},
@@ -73,7 +74,7 @@ func TestKernelCountsByCommand(t *testing.T) {
 
 // A constant is the running kernel's number, or what the object has where the kernel has none.
 func TestKernelEnumeratorReachesProgram(t *testing.T) {
-	needsRoot(t)
+	needs.Root(t)
 	for enumerator, want := range map[string]uint64{"BPF_MAP_TYPE_PERCPU_HASH": uint64(ebpf.PerCPUHash), "NO_SUCH_ENUMERATOR": 7} {
 		t.Run(enumerator, func(t *testing.T) {
 			spec := fixtureSpec(t)
@@ -96,7 +97,7 @@ func TestKernelEnumeratorReachesProgram(t *testing.T) {
 
 // A dimension that nobody selected is not in the key at all.
 func TestKernelPrunedKey(t *testing.T) {
-	needsRoot(t)
+	needs.Root(t)
 	tests := []struct {
 		attributes []string
 		want       int
@@ -143,7 +144,7 @@ func TestProcessed(t *testing.T) {
 
 // The verifier's statistics are what the kernel keeps, where it does.
 func TestKernelVerifierStatistics(t *testing.T) {
-	needsRoot(t)
+	needs.Root(t)
 	spec := fixtureSpec(t)
 	env := testEnvironment()
 	env.VerifierStatistics = true
@@ -166,7 +167,7 @@ func TestKernelVerifierStatistics(t *testing.T) {
 }
 
 func TestKernelCandidates(t *testing.T) {
-	needsRoot(t)
+	needs.Root(t)
 	spec := fixtureSpec(t)
 	p := load(t, spec, choice{metrics: map[string][]string{
 		"ebpf.fixture.execs": nil, "ebpf.fixture.forks": nil, "ebpf.fixture.classic": nil,
@@ -219,7 +220,7 @@ func TestKernelCandidates(t *testing.T) {
 
 // A role for a dimension is asked for by who selects it. What is optional is told of where it is missing, and costs no metric.
 func TestKernelOptionalRole(t *testing.T) {
-	needsRoot(t)
+	needs.Root(t)
 	spec := fixtureSpec(t)
 	role := spec.Programs["forks"]
 	role.For, role.Optional = []string{"command"}, "the name of forks"
@@ -242,7 +243,7 @@ func TestKernelOptionalRole(t *testing.T) {
 }
 
 func TestKernelNothingLeft(t *testing.T) {
-	needsRoot(t)
+	needs.Root(t)
 	spec := fixtureSpec(t)
 	before := descriptors(t)
 	_, err := Load(spec, choice{metrics: map[string][]string{"ebpf.fixture.forks": nil}}.settings(t, spec), testEnvironment())
@@ -257,7 +258,7 @@ func TestKernelNothingLeft(t *testing.T) {
 
 // The bound of a map is the largest of its metrics' bounds.
 func TestKernelMaxSeries(t *testing.T) {
-	needsRoot(t)
+	needs.Root(t)
 	spec := fixtureSpec(t)
 	settings := choice{metrics: map[string][]string{"ebpf.fixture.execs": nil, "ebpf.fixture.weight": nil, "ebpf.fixture.plain": nil}}.settings(t, spec)
 	settings.MaxSeries = 100
@@ -273,7 +274,7 @@ func TestKernelMaxSeries(t *testing.T) {
 }
 
 func TestKernelIterator(t *testing.T) {
-	needsRoot(t)
+	needs.Root(t)
 	spec := fixtureSpec(t)
 	p := load(t, spec, choice{metrics: map[string][]string{"ebpf.fixture.tasks": nil}}.settings(t, spec))
 	table := tableOf(t, p, "tasks")
@@ -299,7 +300,7 @@ func TestKernelIterator(t *testing.T) {
 }
 
 func TestKernelStats(t *testing.T) {
-	needsRoot(t)
+	needs.Root(t)
 	spec := fixtureSpec(t)
 	p := load(t, spec, choice{metrics: map[string][]string{"ebpf.fixture.execs": {"process.pid"}}}.settings(t, spec))
 	require.NoError(t, p.Attach())
@@ -322,7 +323,7 @@ func TestKernelStats(t *testing.T) {
 
 // What does not fit into a map is counted in its overflow cell, and said.
 func TestKernelOverflow(t *testing.T) {
-	needsRoot(t)
+	needs.Root(t)
 	spec := fixtureSpec(t)
 	settings := choice{metrics: map[string][]string{"ebpf.fixture.execs": {"process.pid"}}}.settings(t, spec)
 	settings.MaxSeries = 2

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ebpfreceiver/ebpfreceiver/internal/packet"
+	"github.com/ebpfreceiver/ebpfreceiver/test/needs"
 )
 
 // descriptors is the number of open files of this process.
@@ -51,7 +52,7 @@ func objects(t *testing.T, kind string) []uint32 {
 }
 
 func TestKernelNothingStays(t *testing.T) {
-	needsRoot(t)
+	needs.Root(t)
 	spec := fixtureSpec(t)
 	everything := choice{
 		metrics: map[string][]string{"ebpf.fixture.execs": nil, "ebpf.fixture.tasks": nil, "ebpf.fixture.classic": nil, "ebpf.fixture.forks": nil},
@@ -108,7 +109,7 @@ func TestKernelNothingStays(t *testing.T) {
 
 // Two instances share nothing: each counts everything, and one that ends leaves the other alone.
 func TestKernelTwoInstances(t *testing.T) {
-	needsRoot(t)
+	needs.Root(t)
 	spec := fixtureSpec(t)
 	settings := choice{metrics: map[string][]string{"ebpf.fixture.execs": {"command"}}}.settings(t, spec)
 	a, b := load(t, spec, settings), load(t, spec, settings)

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
+	"github.com/ebpfreceiver/ebpfreceiver/test/needs"
 )
 
 // childVariable tells a copy of this test binary which test it is to be.
@@ -44,7 +45,7 @@ func onlyAsChild(t *testing.T) {
 }
 
 func TestKernelUnprivileged(t *testing.T) {
-	needsRoot(t)
+	needs.Root(t)
 	runChild(t, "TestChildUnprivileged")
 }
 
@@ -62,7 +63,7 @@ func TestChildUnprivileged(t *testing.T) {
 
 // The capabilities that the message names are enough.
 func TestKernelCapabilities(t *testing.T) {
-	needsRoot(t)
+	needs.Root(t)
 	runChild(t, "TestChildCapabilities", uintptr(kernel.CapBPF), uintptr(kernel.CapPerfmon))
 }
 
@@ -87,7 +88,7 @@ func TestChildCapabilities(t *testing.T) {
 
 // A part of what is needed gives the rest's name.
 func TestKernelHalfPrivileged(t *testing.T) {
-	needsRoot(t)
+	needs.Root(t)
 	runChild(t, "TestChildHalfPrivileged", uintptr(kernel.CapBPF))
 }
 

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ebpfreceiver/ebpfreceiver/internal/netns"
+	"github.com/ebpfreceiver/ebpfreceiver/test/needs"
 )
 
 // asleep is a process in a network namespace of its own.
@@ -37,9 +38,7 @@ func asleep(t *testing.T) (link string, inode uint32) {
 // A namespace that has begun later is visited when others are looked for again, until it is known, and is gone with its last process. One that could not be entered
 // since a process has just ended is entered by another's link. The own one stays, whoever goes.
 func TestKernelNetworkNamespacesAgain(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: run `make test` with sudo")
-	}
+	needs.Root(t)
 	root := t.TempDir()
 	begin := func(pid, link string) {
 		require.NoError(t, os.MkdirAll(filepath.Join(root, "proc", pid, "ns"), 0o755))
@@ -99,9 +98,7 @@ func TestKernelNetworkNamespacesAgain(t *testing.T) {
 
 // A probe may have iterators over several kinds of sockets: each of them sees the sockets of all network namespaces.
 func TestKernelIteratorsOverSockets(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: run `make test` with sudo")
-	}
+	needs.Root(t)
 	inode := make(chan uint32)
 	go func() {
 		runtime.LockOSThread() // for good
@@ -143,9 +140,7 @@ func TestKernelIteratorsOverSockets(t *testing.T) {
 
 // The own process's first thread, which its link tells of, may be in any namespace for a moment.
 func TestKernelNetworkNamespacesOfOwnThreads(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: run `make test` with sudo")
-	}
+	needs.Root(t)
 	root := t.TempDir()
 	link, _ := asleep(t)
 	require.NoError(t, os.MkdirAll(filepath.Join(root, "proc", "7", "ns"), 0o755))

@@ -16,6 +16,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/needs"
 )
 
 func TestOverSockets(t *testing.T) {
@@ -29,9 +31,7 @@ func TestOverSockets(t *testing.T) {
 
 // Whoever may not enter other namespaces is told so; that a process has ended is no reason.
 func TestKernelNetworkNamespacesRefused(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: run `make test` with sudo")
-	}
+	needs.Root(t)
 	other := exec.Command("cat")
 	other.SysProcAttr = &unix.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
 	stdin, err := other.StdinPipe()
@@ -75,9 +75,7 @@ func TestKernelNetworkNamespacesRefused(t *testing.T) {
 
 // Sockets are looked for in the namespace that the probe was loaded in, whichever thread comes; and once in those of processes.
 func TestKernelNetworkNamespaces(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: run `make test` with sudo")
-	}
+	needs.Root(t)
 	here := func() string {
 		name, err := os.Readlink("/proc/thread-self/ns/net")
 		require.NoError(t, err)

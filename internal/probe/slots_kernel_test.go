@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
+	"github.com/ebpfreceiver/ebpfreceiver/test/needs"
 )
 
 //go:embed testdata/slots/slots.bpf.o
@@ -50,7 +51,7 @@ type slotted struct {
 
 func newSlotted(t testing.TB, sets, entries uint32) *slotted {
 	t.Helper()
-	needsRoot(t)
+	needs.Root(t)
 	if err := kernel.New(kernel.Options{}).Require("func/bpf_sk_storage_get_tracing"); err != nil {
 		require.ErrorIs(t, err, kernel.ErrNotSupported)
 		t.Skip("no atomic exchange for programs before Linux 5.12") // about as old as that function

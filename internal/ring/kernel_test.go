@@ -16,6 +16,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/needs"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -300,7 +302,7 @@ func TestKernelCloseInAStorm(t *testing.T) {
 }
 
 func TestKernelUnsupportedMap(t *testing.T) {
-	needsRoot(t)
+	needs.Root(t)
 	m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 1})
 	require.NoError(t, err)
 	defer m.Close()

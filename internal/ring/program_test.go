@@ -6,21 +6,15 @@ package ring
 
 import (
 	"encoding/binary"
-	"os"
 	"testing"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-)
 
-func needsRoot(tb testing.TB) {
-	tb.Helper()
-	if os.Geteuid() != 0 {
-		tb.Skip("needs root: run `make test` with sudo")
-	}
-}
+	"github.com/ebpfreceiver/ebpfreceiver/test/needs"
+)
 
 // flags of bpf_ringbuf_submit and bpf_ringbuf_output.
 const (
@@ -31,7 +25,7 @@ const (
 
 func newRing(tb testing.TB, size int) *ebpf.Map {
 	tb.Helper()
-	needsRoot(tb)
+	needs.Root(tb)
 	m, err := ebpf.NewMap(&ebpf.MapSpec{Name: "ring_test", Type: ebpf.RingBuf, MaxEntries: uint32(size)})
 	require.NoError(tb, err)
 	tb.Cleanup(func() { assert.NoError(tb, m.Close()) })

@@ -6,7 +6,6 @@ package snapshot
 
 import (
 	"encoding/binary"
-	"os"
 	"sync"
 	"testing"
 	"unsafe"
@@ -16,14 +15,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
-)
 
-func needsRoot(tb testing.TB) {
-	tb.Helper()
-	if os.Geteuid() != 0 {
-		tb.Skip("needs root: run `make test` with sudo")
-	}
-}
+	"github.com/ebpfreceiver/ebpfreceiver/test/needs"
+)
 
 // cell is the value of the maps that the test's program writes: weight is always 3 times count.
 type cell struct{ Count, Weight uint64 }
@@ -32,7 +26,7 @@ func (c cell) add(d cell) cell { return cell{c.Count + d.Count, c.Weight + d.Wei
 
 func newMap(tb testing.TB, spec *ebpf.MapSpec) *ebpf.Map {
 	tb.Helper()
-	needsRoot(tb)
+	needs.Root(tb)
 	m, err := ebpf.NewMap(spec)
 	require.NoError(tb, err)
 	tb.Cleanup(func() { _ = m.Close() })

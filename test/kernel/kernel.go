@@ -16,7 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cilium/ebpf/rlimit"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componenttest"
@@ -28,16 +27,14 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	ebpfreceiver "github.com/ebpfreceiver/ebpfreceiver/receiver"
+	"github.com/ebpfreceiver/ebpfreceiver/test/needs"
 )
 
 // NeedRoot skips a test that the kernel would refuse, and lifts the limit on locked memory, which the memory of maps counts against
 // before Linux 5.11.
 func NeedRoot(t testing.TB) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: run `make test` with sudo")
-	}
-	require.NoError(t, rlimit.RemoveMemlock())
+	needs.Root(t)
 }
 
 // How long a test waits for the kernel to let go of what has ended, on an emulated processor that stands still now and then, and how often it looks.

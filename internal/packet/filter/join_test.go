@@ -9,6 +9,8 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/needs"
 )
 
 func testSpec(t testing.TB) *ebpf.ProgramSpec {
@@ -76,7 +78,7 @@ func TestJoinRefuses(t *testing.T) {
 
 // The program around the filter works as before: it counts what it sees and what matches, and its other functions run.
 func TestKernelJoinedProgram(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	program, err := Compile("udp port 53", Ethernet)
 	require.NoError(t, err)
 	c := socketFilter(t, "packets", program)
@@ -101,7 +103,7 @@ func TestKernelJoinedProgram(t *testing.T) {
 
 // The longest programs that compile load as well.
 func TestKernelLongPrograms(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	for _, expression := range []string{"port 1" + manyPorts(400), "not (tcp port 1" + manyPorts(250) + ")", "tcp[0]" + repeatMinus(200) + " = 1"} {
 		program, err := Compile(expression, Ethernet)
 		require.NoError(t, err)

@@ -4,21 +4,13 @@ package filter
 
 import (
 	"flag"
-	"os"
 	"testing"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/rlimit"
 	"github.com/stretchr/testify/require"
-)
 
-func needRoot(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: run `make test` with sudo")
-	}
-	require.NoError(t, rlimit.RemoveMemlock())
-}
+	"github.com/ebpfreceiver/ebpfreceiver/test/needs"
+)
 
 // socketFilter loads testdata/socket.bpf.c with an expression joined to it.
 func socketFilter(t testing.TB, name string, program *Program) *ebpf.Collection {
@@ -53,7 +45,7 @@ var everyCut = flag.Bool("every-cut", false, "give packets of every length to th
 
 // The kernel's verdicts are those of tcpdump's programs in the virtual machine, for every expression and packet.
 func TestKernelVerdictsAreThoseOfTcpdump(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	all := frames()
 	every := 1
 	if testing.Short() {

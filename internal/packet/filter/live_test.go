@@ -16,6 +16,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/needs"
 )
 
 // inVethNamespace makes a network namespace for the rest of the test, with two connected devices that nothing else uses.
@@ -108,7 +110,7 @@ func liveGoldens(t *testing.T, device string) map[string][]bpf.RawInstruction {
 // On a real device, every verdict of ours is that of tcpdump's live program. What is sent on one side is seen there with its VLAN tag inside;
 // on the other side the kernel has put the tag beside the packet.
 func TestKernelDevicesVerdictsAreThoseOfTcpdump(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	near, far := inVethNamespace(t)
 	live := liveGoldens(t, "far")
 	sender := packetSocket(t, near, func(int) error { return nil })
@@ -180,7 +182,7 @@ func TestKernelDevicesVerdictsAreThoseOfTcpdump(t *testing.T) {
 
 // The second half of the truth: what is known about single packets, without asking tcpdump.
 func TestKernelVLANBesideThePacket(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	near, far := inVethNamespace(t)
 	sender := packetSocket(t, near, func(int) error { return nil })
 	defer unix.Close(sender)
@@ -231,7 +233,7 @@ func TestKernelVLANBesideThePacket(t *testing.T) {
 
 // benchmarkFilter is the time of one run in the kernel, as it reports it itself.
 func benchmarkFilter(b *testing.B, program *Program, data []byte) {
-	needRoot(b)
+	needs.Root(b)
 	c := socketFilter(b, "bare", program)
 	defer c.Close()
 	_, took, err := c.Programs["bare"].Benchmark(append(make([]byte, 14), data...), b.N, nil)

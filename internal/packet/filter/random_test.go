@@ -11,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/bpf"
+
+	"github.com/ebpfreceiver/ebpfreceiver/test/needs"
 )
 
 // A writer writes random expressions. They are of the language, but not always of sense: some are refused.
@@ -158,7 +160,7 @@ func TestRandomExpressionsAreThoseOfTcpdump(t *testing.T) {
 
 // Random expressions mean the same in the kernel as in the virtual machine.
 func TestKernelRandomExpressions(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	w := writer{rand.New(rand.NewPCG(3, 4))}
 	compared, expressions := 0, 600
 	if testing.Short() {

@@ -3,7 +3,6 @@
 package emit
 
 import (
-	"os"
 	"os/exec"
 	"testing"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"github.com/ebpfreceiver/ebpfreceiver/bpf"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/probe"
+	"github.com/ebpfreceiver/ebpfreceiver/test/needs"
 )
 
 // noContainers knows no containers.
@@ -26,9 +26,7 @@ func (noContainers) Describe(Resource, pcommon.Resource) {}
 
 // A wall clock that is set, forwards and back, ends no interval before it starts, and costs no growth.
 func TestKernelTheClockIsSet(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: run `make test` with sudo")
-	}
+	needs.Root(t)
 	for name, delta := range map[string]bool{"cumulative": false, "delta": true} {
 		t.Run(name, func(t *testing.T) {
 			builtin, err := probe.Builtin(bpf.Probes)

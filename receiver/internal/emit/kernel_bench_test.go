@@ -22,19 +22,13 @@ import (
 	"github.com/ebpfreceiver/ebpfreceiver/internal/host"
 	"github.com/ebpfreceiver/ebpfreceiver/test/bench/rows"
 	"github.com/ebpfreceiver/ebpfreceiver/test/bench/storm"
+	"github.com/ebpfreceiver/ebpfreceiver/test/needs"
 )
 
 // These benchmarks measure a whole way from the kernel to finished pdata beside the two floors that it can not fall
 // below: the same bytes read from the kernel and not looked at, and the same pdata built from constants. All three
 // are measured in turn in each iteration, each after a garbage collection, and medians are reported. What is measured
 // is CPU time, of all threads: the collector's share is in it, and that of other processes is not.
-
-func needRoot(b *testing.B) {
-	b.Helper()
-	if os.Geteuid() != 0 {
-		b.Skip("needs root: run `make bench` with sudo")
-	}
-}
 
 // race collects the times of the three.
 type race struct{ read, build, full []time.Duration }
@@ -94,7 +88,7 @@ func BenchmarkKernelSnapshot(b *testing.B) {
 			shape = "addresses"
 		}
 		b.Run(fmt.Sprintf("%s/%s/%d", temporality, shape, c.n), func(b *testing.B) {
-			needRoot(b)
+			needs.Root(b)
 			source, err := rows.New(c.n, c.addresses)
 			require.NoError(b, err)
 			defer source.Close()
@@ -201,7 +195,7 @@ func (hostOnly) Describe(Resource, pcommon.Resource) {}
 // Each iteration makes four of them, and a heap like that of a Collector lies beside them: so the garbage collector runs
 // as often as it would there.
 func BenchmarkKernelEvents(b *testing.B) {
-	needRoot(b)
+	needs.Root(b)
 	const n, size, burst = 20_000, 5000, 100
 	heap := make([]byte, 16<<20)
 	defer runtime.KeepAlive(heap)
