@@ -279,7 +279,6 @@ func (f *Follower) keep(n *namespace, i Interface) {
 	if a == nil {
 		a = &attachment{Attachment: Attachment{Interface: i}, fd: -1}
 		f.mu.Lock()
-		f.attached[key] = a
 		f.names.put(key, i.Name)
 		f.mu.Unlock()
 	}
@@ -297,6 +296,7 @@ func (f *Follower) keep(n *namespace, i Interface) {
 	fd, err := f.attach(n, a)
 	f.mu.Lock()
 	a.fd, a.Err = fd, err
+	f.attached[key] = a // not before: who sees it takes it for attached
 	f.mu.Unlock()
 	if err == nil {
 		a.wait = 0
