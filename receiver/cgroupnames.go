@@ -67,16 +67,20 @@ func (n *cgroupNames) learn() {
 	}
 	// An error means closed, or a ring that can not be read: cgroups that still exist are resolved without it.
 	_, _ = n.probe.Ring.Drain(func(record []byte) bool {
-		if n.path.Offset+n.path.Size > len(record) {
-			return true
-		}
-		path, _, _ := bytes.Cut(record[n.path.Offset:n.path.Offset+n.path.Size], []byte{0})
-		// A path that fills the field was cut: better none than a wrong one.
-		if len(path) > 0 && len(path) < n.path.Size-1 {
-			n.cgroups.Learn(binary.NativeEndian.Uint64(record[n.id.Offset:]), string(path))
+		if id, path, ok := n.read(record); ok {
+			n.cgroups.Learn(id, path)
 		}
 		return true
 	})
+}
+
+// read takes a record apart; ok tells whether it has a whole path. One that fills the field was cut: better none than a wrong one.
+func (n *cgroupNames) read(record []byte) (id uint64, path string, ok bool) {
+	if len(record) < max(n.id.Offset+n.id.Size, n.path.Offset+n.path.Size) {
+		return 0, "", false
+	}
+	text, _, _ := bytes.Cut(record[n.path.Offset:n.path.Offset+n.path.Size], []byte{0})
+	return binary.NativeEndian.Uint64(record[n.id.Offset:]), string(text), len(text) > 0 && len(text) < n.path.Size-1
 }
 
 func (n *cgroupNames) close() error {

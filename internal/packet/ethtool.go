@@ -6,6 +6,7 @@ package packet
 
 import (
 	"bufio"
+	"io"
 	"os"
 	"strings"
 	"sync"
@@ -53,8 +54,13 @@ var vethMerges = sync.OnceValue(func() bool {
 		return true
 	}
 	defer f.Close()
+	return vethMergesIn(f)
+})
+
+// vethMergesIn looks for the function in the kernel's symbols, if the functions of veth are among them.
+func vethMergesIn(symbols io.Reader) bool {
 	veth := false
-	for lines := bufio.NewScanner(f); lines.Scan(); {
+	for lines := bufio.NewScanner(symbols); lines.Scan(); {
 		_, name, _ := strings.Cut(lines.Text(), " t ")
 		name, _, _ = strings.Cut(name, "\t")
 		if name == "veth_set_features" {
@@ -63,4 +69,4 @@ var vethMerges = sync.OnceValue(func() bool {
 		veth = veth || name == "veth_xmit"
 	}
 	return !veth
-})
+}

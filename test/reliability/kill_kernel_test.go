@@ -165,6 +165,16 @@ func (r *receiving) stop() kernel.Objects {
 	return kernel.HeldBy(r.t, pid)
 }
 
+// stopInCollection has the process stay where an iterator of a collection is being read.
+func (r *receiving) stopInCollection() {
+	r.t.Helper()
+	r.await("attached")
+	for begin := time.Now(); r.stop().Descriptors["anon_inode:bpf_iter"] == 0; {
+		require.Less(r.t, time.Since(begin), patience, "it is never seen to collect")
+		require.NoError(r.t, r.cmd.Process.Signal(syscall.SIGCONT))
+	}
+}
+
 // kill ends the process. All that it said until then has been read.
 func (r *receiving) kill() {
 	r.t.Helper()
@@ -211,6 +221,7 @@ probes:
 			return o.Descriptors["socket"] > 0 && o.Descriptors["socket"] < whole.Descriptors["socket"]
 		}, nil},
 		{"attached", "attached", complete, func(r *receiving) { r.await("attached") }},
+		{"collecting", "attached", func(o kernel.Objects) bool { return o.Descriptors["anon_inode:bpf_iter"] > 0 }, (*receiving).stopInCollection},
 		{"delivering", "delivering", complete, func(r *receiving) {
 			r.await("attached")
 			require.NoError(t, c.Command("/bin/true").Run())
