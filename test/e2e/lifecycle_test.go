@@ -3,6 +3,9 @@
 package e2e_test
 
 import (
+	"fmt"
+	"io"
+	"net"
 	"strings"
 	"syscall"
 	"testing"
@@ -91,23 +94,102 @@ func TestKernelKilled(t *testing.T) {
 	objects.RequireGone(t)
 }
 
+// Two Collectors with all probes share nothing: each counts everything, and one that ends leaves the other alone.
 func TestKernelTwoCollectors(t *testing.T) {
 	needCollector(t)
-	cgroup := kernel.NewCgroup(t)
-	s1, s2 := newSetup(t, cgroup), newSetup(t, cgroup)
-	c1, c2 := start(t, s1.file(t)), start(t, s2.file(t))
-	objects := c1.held()
-	pids := trues(t, cgroup, 200)
-	s1.awaitEvents(t, pids)
-	s2.awaitEvents(t, pids)
+	cgroup, network := kernel.NewCgroup(t), kernel.NewNetwork(t)
+	const port, connections, datagrams, size = 5001, 100, 300, 1000
+	begin := func() (s setup, c *collector) {
+		s = newSetup(t, cgroup)
+		s.Probes = append(s.Probes, "flow", "tcp", "udp")
+		network.Do(func() { c = start(t, s.file(t)) })
+		return s, c
+	}
+	s1, c1 := begin()
+	s2, c2 := begin()
+	var pids []int64
+	load := func() {
+		pids = append(pids, trues(t, cgroup, 100)...)
+		network.Do(func() { talk(t, port, connections, datagrams, size) })
+	}
+	// The counts are of both ends; the loopback shows each packet once.
+	requireAll := func(s setup, times float64) {
+		s.awaitEvents(t, pids)
+		for _, want := range []struct {
+			metric, transport string
+			value             float64
+		}{
+			{"ebpf.tcp.connections", "", 2 * connections},
+			{"ebpf.tcp.io", "", 2 * connections * size},
+			{"ebpf.udp.datagrams", "", 2 * datagrams},
+			{"ebpf.udp.io", "", 2 * datagrams * size},
+			{"ebpf.flow.packets", "udp", datagrams},
+		} {
+			sum := func() (sum float64) {
+				all := s.metrics(t)
+				if len(all) == 0 {
+					return 0
+				}
+				points := kernel.With(kernel.Points(all[len(all)-1], want.metric), "server.port", int64(port))
+				if want.transport != "" {
+					points = kernel.With(points, "network.transport", want.transport)
+				}
+				for _, p := range points {
+					sum += p.Value
+				}
+				return sum
+			}
+			require.Eventually(t, func() bool { return sum() >= times*want.value }, patience, 20*time.Millisecond, want.metric)
+			require.Equal(t, times*want.value, sum(), want.metric)
+		}
+		created, _ := s.point(t, "system.process.created")
+		require.EqualValues(t, len(pids), created.Value)
+		require.NotEmpty(t, kernel.Points(s.metrics(t)[0], "ebpf.cpu.context_switches"))
+	}
+	load()
+	requireAll(s1, 1)
+	requireAll(s2, 1)
 
+	objects := c1.held()
 	c1.stop()
 	objects.RequireGone(t)
-	pids = append(pids, trues(t, cgroup, 100)...)
+	load()
+	objects = c2.held()
+	requireAll(s2, 2)
 	c2.stop()
-	s2.requireEvents(t, s2.pids(t), pids)
-	for s, n := range map[*setup]int{&s1: 200, &s2: 300} {
-		created, _ := s.point(t, "system.process.created")
-		assert.EqualValues(t, n, created.Value)
+	objects.RequireGone(t)
+}
+
+// talk has connections over the loopback to a port, one after the other, and sends datagrams to it, each of a size.
+func talk(t *testing.T, port, connections, datagrams, size int) {
+	t.Helper()
+	server, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
+	require.NoError(t, err)
+	defer server.Close()
+	payload := make([]byte, size)
+	for range connections {
+		client, err := net.Dial("tcp4", server.Addr().String())
+		require.NoError(t, err)
+		accepted, err := server.Accept()
+		require.NoError(t, err)
+		_, err = client.Write(payload)
+		require.NoError(t, err)
+		require.NoError(t, client.Close())
+		got, err := io.ReadAll(accepted)
+		require.NoError(t, err)
+		require.Len(t, got, size)
+		require.NoError(t, accepted.Close())
+	}
+	receiver, err := net.ListenPacket("udp4", server.Addr().String())
+	require.NoError(t, err)
+	defer receiver.Close()
+	sender, err := net.Dial("udp4", server.Addr().String())
+	require.NoError(t, err)
+	defer sender.Close()
+	for range datagrams {
+		_, err := sender.Write(payload)
+		require.NoError(t, err)
+		_, _, err = receiver.ReadFrom(payload)
+		require.NoError(t, err)
 	}
 }

@@ -59,6 +59,10 @@ receivers:
         events:
           ebpf.process.exec: { filter: { cgroups: [{{ $.Cgroup }}] } }
           ebpf.process.exit: { filter: { cgroups: [{{ $.Cgroup }}] } }
+      {{- else if eq . "flow" }}
+      flow: { required: true, interfaces: [lo], attributes: [server.port, network.transport] }
+      {{- else }}
+      {{ . }}: { required: true, attributes: [server.port] }
       {{- end }}
     {{- end }}
 exporters:
