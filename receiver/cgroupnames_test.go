@@ -12,7 +12,7 @@ import (
 	"github.com/ebpfreceiver/ebpfreceiver/internal/layout"
 )
 
-// A record has the path that the kernel wrote, if that has no end before its own and room for one; of another length, it has none.
+// A record's path ends at the first NUL. One that is empty or fills the field is none, and a record that is too short has none.
 func FuzzCgroupName(f *testing.F) {
 	f.Add(uint64(1), "/", uint8(0))
 	f.Add(^uint64(0), "/kubepods/besteffort/pod1/"+strings.Repeat("c", 64), uint8(7))

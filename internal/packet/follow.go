@@ -276,28 +276,31 @@ func (n *namespace) inquire(l *link) {
 func (f *Follower) keep(n *namespace, i Interface) {
 	key := i.Key()
 	a := f.attached[key]
-	if a == nil {
-		a = &attachment{Attachment: Attachment{Interface: i}, fd: -1}
+	if a == nil || a.Name != i.Name {
+		// Before the program sees a packet.
 		f.mu.Lock()
 		f.names.put(key, i.Name)
 		f.mu.Unlock()
 	}
-	changed := a.Counting != i.Counting
-	if a.Interface != i {
-		f.mu.Lock()
-		a.Interface = i
-		f.names.put(key, i.Name)
-		f.mu.Unlock()
+	if a == nil {
+		a = &attachment{fd: -1}
 	}
 	now := time.Now()
-	if a.fd >= 0 && a.Err == nil && !changed || now.Before(a.retry) && !changed {
+	settled := a.Counting == i.Counting && (a.fd >= 0 && a.Err == nil || now.Before(a.retry))
+	if settled && a.Interface == i {
 		return
 	}
-	fd, err := f.attach(n, a)
+	fd, err := a.fd, a.Err
+	if !settled {
+		fd, err = f.attach(n, a, i)
+	}
 	f.mu.Lock()
-	a.fd, a.Err = fd, err
-	f.attached[key] = a // not before: who sees it takes it for attached
+	a.Interface, a.fd, a.Err = i, fd, err
+	f.attached[key] = a // not before: it is listed with its outcome
 	f.mu.Unlock()
+	if settled {
+		return
+	}
 	if err == nil {
 		a.wait = 0
 		f.log.Debug("attached to an interface", zap.String("interface", i.Name), zap.Uint32("namespace", i.Namespace))
@@ -312,8 +315,8 @@ func (f *Follower) keep(n *namespace, i Interface) {
 }
 
 // attach gives an interface a socket, or the socket that it has another program.
-func (f *Follower) attach(n *namespace, a *attachment) (fd int, err error) {
-	program, err := f.opts.Attach(a.Interface)
+func (f *Follower) attach(n *namespace, a *attachment, i Interface) (fd int, err error) {
+	program, err := f.opts.Attach(i)
 	switch {
 	case err != nil:
 		return a.fd, err
@@ -334,7 +337,7 @@ func (f *Follower) attach(n *namespace, a *attachment) (fd int, err error) {
 	}
 	fd = -1
 	err = netns.Within(n.fd, n.inode, func() (err error) {
-		fd, err = attach(a.Index, program.FD(), a.Counting.Loopback)
+		fd, err = attach(i.Index, program.FD(), i.Counting.Loopback)
 		return err
 	})
 	return fd, err

@@ -271,6 +271,7 @@ func TestKernelStatistics(t *testing.T) {
 		}
 		return c.program, nil
 	}})
+	require.NoError(t, r.Attachments()[0].Err)
 	const packets = 3000
 	s.ping("127.0.0.1", packets)
 	eventually(t, func() bool { received, _ := c.read(t); return received.Packets >= packets }, "they do not arrive")

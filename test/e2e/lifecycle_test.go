@@ -112,9 +112,20 @@ func TestKernelTwoCollectors(t *testing.T) {
 		pids = append(pids, trues(t, cgroup, 100)...)
 		network.Do(func() { talk(t, port, connections, datagrams, size) })
 	}
-	// The counts are of both ends; the loopback shows each packet once.
+	switches := func(s setup) (sum float64) {
+		all := s.metrics(t)
+		require.NotEmpty(t, all)
+		for _, p := range kernel.Points(all[len(all)-1], "ebpf.cpu.context_switches") {
+			sum += p.Value
+		}
+		return sum
+	}
+	// What a Collector wrote until its end. The counts are of both ends; the loopback shows each packet once.
 	requireAll := func(s setup, times float64) {
-		s.awaitEvents(t, pids)
+		s.requireEvents(t, s.pids(t), pids)
+		created, _ := s.point(t, "system.process.created")
+		assert.EqualValues(t, len(pids), created.Value)
+		all := s.metrics(t)
 		for _, want := range []struct {
 			metric, transport string
 			value             float64
@@ -125,39 +136,32 @@ func TestKernelTwoCollectors(t *testing.T) {
 			{"ebpf.udp.io", "", 2 * datagrams * size},
 			{"ebpf.flow.packets", "udp", datagrams},
 		} {
-			sum := func() (sum float64) {
-				all := s.metrics(t)
-				if len(all) == 0 {
-					return 0
-				}
-				points := kernel.With(kernel.Points(all[len(all)-1], want.metric), "server.port", int64(port))
-				if want.transport != "" {
-					points = kernel.With(points, "network.transport", want.transport)
-				}
-				for _, p := range points {
-					sum += p.Value
-				}
-				return sum
+			points := kernel.With(kernel.Points(all[len(all)-1], want.metric), "server.port", int64(port))
+			if want.transport != "" {
+				points = kernel.With(points, "network.transport", want.transport)
 			}
-			require.Eventually(t, func() bool { return sum() >= times*want.value }, patience, 20*time.Millisecond, want.metric)
-			require.Equal(t, times*want.value, sum(), want.metric)
+			sum := 0.0
+			for _, p := range points {
+				sum += p.Value
+			}
+			assert.Equal(t, times*want.value, sum, want.metric)
 		}
-		created, _ := s.point(t, "system.process.created")
-		require.EqualValues(t, len(pids), created.Value)
-		require.NotEmpty(t, kernel.Points(s.metrics(t)[0], "ebpf.cpu.context_switches"))
 	}
 	load()
-	requireAll(s1, 1)
-	requireAll(s2, 1)
-
 	objects := c1.held()
 	c1.stop()
 	objects.RequireGone(t)
+	requireAll(s1, 1)
+	assert.Positive(t, switches(s1))
+
+	require.Eventually(t, func() bool { return len(s2.metrics(t)) > 0 }, patience, 20*time.Millisecond)
+	before := switches(s2)
 	load()
 	objects = c2.held()
-	requireAll(s2, 2)
 	c2.stop()
 	objects.RequireGone(t)
+	requireAll(s2, 2)
+	assert.Greater(t, switches(s2), before, "the other one's end ended it")
 }
 
 // talk has connections over the loopback to a port, one after the other, and sends datagrams to it, each of a size.

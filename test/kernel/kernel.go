@@ -114,7 +114,7 @@ func startReceiver(ctx context.Context, values map[string]any, host component.Ho
 
 // Stop ends the receiver, which delivers what it has until then.
 func (r *Run) Stop() {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for _, stop := range r.stop {
 		require.NoError(r.t, stop(ctx))

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -165,13 +166,17 @@ func (r *receiving) stop() kernel.Objects {
 	return kernel.HeldBy(r.t, pid)
 }
 
+// iterator is what a descriptor of an iterator that is being read is called.
+const iterator = "anon_inode:bpf_iter"
+
 // stopInCollection has the process stay where an iterator of a collection is being read.
 func (r *receiving) stopInCollection() {
 	r.t.Helper()
 	r.await("attached")
-	for begin := time.Now(); r.stop().Descriptors["anon_inode:bpf_iter"] == 0; {
+	for begin := time.Now(); r.stop().Descriptors[iterator] == 0; {
 		require.Less(r.t, time.Since(begin), patience, "it is never seen to collect")
 		require.NoError(r.t, r.cmd.Process.Signal(syscall.SIGCONT))
+		time.Sleep(rand.N(2 * time.Millisecond)) // or it gets nowhere
 	}
 }
 
@@ -221,7 +226,7 @@ probes:
 			return o.Descriptors["socket"] > 0 && o.Descriptors["socket"] < whole.Descriptors["socket"]
 		}, nil},
 		{"attached", "attached", complete, func(r *receiving) { r.await("attached") }},
-		{"collecting", "attached", func(o kernel.Objects) bool { return o.Descriptors["anon_inode:bpf_iter"] > 0 }, (*receiving).stopInCollection},
+		{"collecting", "attached", func(o kernel.Objects) bool { return complete(o) && o.Descriptors[iterator] > 0 }, (*receiving).stopInCollection},
 		{"delivering", "delivering", complete, func(r *receiving) {
 			r.await("attached")
 			require.NoError(t, c.Command("/bin/true").Run())
