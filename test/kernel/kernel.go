@@ -30,8 +30,7 @@ import (
 	"github.com/ebpfreceiver/ebpfreceiver/test/needs"
 )
 
-// NeedRoot skips a test that the kernel would refuse, and lifts the limit on locked memory, which the memory of maps counts against
-// before Linux 5.11.
+// NeedRoot is [needs.Root].
 func NeedRoot(t testing.TB) {
 	t.Helper()
 	needs.Root(t)
