@@ -59,13 +59,6 @@ func (r reading) grown(counter string) float64 {
 	return float64(r.n.Counter(r.name, counter) - r.of[counter])
 }
 
-func sum(points []kernel.Point) (total float64) {
-	for _, p := range points {
-		total += p.Value
-	}
-	return total
-}
-
 // values are the points' attributes in an order, with their values.
 func values(points []kernel.Point, attributes ...string) map[string]float64 {
 	m := map[string]float64{}
@@ -84,7 +77,7 @@ func stopBalanced(t *testing.T, run *kernel.Run, r reading, packets bool) {
 	after := read(r.n, r.name)
 	bytes, counted := run.Last("ebpf.flow.io"), run.Last("ebpf.flow.packets")
 	equal := func(counter string, points []kernel.Point, direction string) {
-		have := sum(kernel.With(points, "network.io.direction", direction))
+		have := kernel.Sum(kernel.With(points, "network.io.direction", direction))
 		assert.GreaterOrEqual(t, have, float64(before.of[counter]-r.of[counter]), counter)
 		assert.LessOrEqual(t, have, float64(after.of[counter]-r.of[counter]), counter)
 	}
@@ -226,8 +219,8 @@ probes:
 		"destination.address", "source.port", "destination.port", "network.vlan.id", "ebpf.flow.tcp.flags", "ebpf.flow.dscp")
 	assert.Equal(t, want, have)
 	// A tag that was in the frame when it passed the far end is beside it here, and not in its length.
-	assert.Equal(t, before.grown("rx_bytes")-tags, sum(run.Last("ebpf.flow.io")))
-	assert.Equal(t, before.grown("rx_packets"), sum(run.Last("ebpf.flow.packets")))
+	assert.Equal(t, before.grown("rx_bytes")-tags, kernel.Sum(run.Last("ebpf.flow.io")))
+	assert.Equal(t, before.grown("rx_packets"), kernel.Sum(run.Last("ebpf.flow.packets")))
 	assert.Empty(t, slices.DeleteFunc(run.Last("ebpf.flow.broken_packets"), func(p kernel.Point) bool { return p.Value == 0 }))
 }
 
@@ -361,8 +354,8 @@ func TestKernelFlowOverflow(t *testing.T) {
 	overflow := kernel.With(points, "otel.metric.overflow", true)
 	require.Len(t, overflow, 1)
 	assert.GreaterOrEqual(t, overflow[0].Value, float64(n-1000))
-	assert.Equal(t, before.grown("rx_packets")+before.grown("tx_packets"), sum(points))
-	assert.Equal(t, before.grown("rx_bytes")+before.grown("tx_bytes"), sum(run.Last("ebpf.flow.io")))
+	assert.Equal(t, before.grown("rx_packets")+before.grown("tx_packets"), kernel.Sum(points))
+	assert.Equal(t, before.grown("rx_bytes")+before.grown("tx_bytes"), kernel.Sum(run.Last("ebpf.flow.io")))
 }
 
 // One in ten packets stands for ten.
@@ -378,7 +371,7 @@ func TestKernelFlowSampling(t *testing.T) {
 	assert.Equal(t, map[string]any{"ebpf.flow.sampling": int64(10)}, points[0].Attributes)
 	// Six standard deviations of a binomial distribution: of a hundred million runs, none should fail.
 	assert.InDelta(t, n, points[0].Value, 6*10*43)
-	assert.Equal(t, points[0].Value*float64(len(frame)), sum(run.Last("ebpf.flow.io")))
+	assert.Equal(t, points[0].Value*float64(len(frame)), kernel.Sum(run.Last("ebpf.flow.io")))
 }
 
 // A trunk: packets of VLANs have the number, and count as the interface counts them.

@@ -69,10 +69,10 @@ func TestKernelFlowCountsSegments(t *testing.T) {
 	exchange(t, there, here, "tcp6", "[fd00::1]:9090", kernel.Load(64<<20, 2<<20))
 	run.Stop()
 	packets := run.Last("ebpf.flow.packets")
-	assert.Equal(t, segments(t, here)-sent, sum(kernel.With(packets, "network.io.direction", "transmit")))
-	assert.Equal(t, segments(t, there)-received, sum(kernel.With(packets, "network.io.direction", "receive")))
+	assert.Equal(t, segments(t, here)-sent, kernel.Sum(kernel.With(packets, "network.io.direction", "transmit")))
+	assert.Equal(t, segments(t, there)-received, kernel.Sum(kernel.With(packets, "network.io.direction", "receive")))
 	frames := float64(here.Counter("uplink", "tx_packets"))
-	assert.Less(t, frames, sum(kernel.With(packets, "network.io.direction", "transmit"))/2, "nothing was cut: the test is worth nothing")
+	assert.Less(t, frames, kernel.Sum(kernel.With(packets, "network.io.direction", "transmit"))/2, "nothing was cut: the test is worth nothing")
 }
 
 // A large datagram of segments, as QUIC sends them, counts as the datagrams that it becomes.
@@ -250,8 +250,8 @@ func TestKernelFlowManyFlows(t *testing.T) {
 	}
 	run.Stop()
 	points := run.Last("ebpf.flow.packets")
-	assert.Equal(t, before.grown("rx_packets"), sum(points))
-	assert.Equal(t, before.grown("rx_bytes"), sum(run.Last("ebpf.flow.io")))
+	assert.Equal(t, before.grown("rx_packets"), kernel.Sum(points))
+	assert.Equal(t, before.grown("rx_bytes"), kernel.Sum(run.Last("ebpf.flow.io")))
 	assert.Len(t, points, 10_001)
 	overflow := kernel.With(points, "otel.metric.overflow", true)
 	require.Len(t, overflow, 1)

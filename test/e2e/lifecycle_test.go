@@ -112,20 +112,17 @@ func TestKernelTwoCollectors(t *testing.T) {
 		pids = append(pids, trues(t, cgroup, 100)...)
 		network.Do(func() { talk(t, port, connections, datagrams, size) })
 	}
-	switches := func(s setup) (sum float64) {
+	newest := func(s setup, metric string) []kernel.Point {
 		all := s.metrics(t)
 		require.NotEmpty(t, all)
-		for _, p := range kernel.Points(all[len(all)-1], "ebpf.cpu.context_switches") {
-			sum += p.Value
-		}
-		return sum
+		return kernel.Points(all[len(all)-1], metric)
 	}
+	const switches = "ebpf.cpu.context_switches"
 	// What a Collector wrote until its end. The counts are of both ends; the loopback shows each packet once.
 	requireAll := func(s setup, times float64) {
 		s.requireEvents(t, s.pids(t), pids)
 		created, _ := s.point(t, "system.process.created")
 		assert.EqualValues(t, len(pids), created.Value)
-		all := s.metrics(t)
 		for _, want := range []struct {
 			metric, transport string
 			value             float64
@@ -136,15 +133,11 @@ func TestKernelTwoCollectors(t *testing.T) {
 			{"ebpf.udp.io", "", 2 * datagrams * size},
 			{"ebpf.flow.packets", "udp", datagrams},
 		} {
-			points := kernel.With(kernel.Points(all[len(all)-1], want.metric), "server.port", int64(port))
+			points := kernel.With(newest(s, want.metric), "server.port", int64(port))
 			if want.transport != "" {
 				points = kernel.With(points, "network.transport", want.transport)
 			}
-			sum := 0.0
-			for _, p := range points {
-				sum += p.Value
-			}
-			assert.Equal(t, times*want.value, sum, want.metric)
+			assert.Equal(t, times*want.value, kernel.Sum(points), want.metric)
 		}
 	}
 	load()
@@ -152,16 +145,16 @@ func TestKernelTwoCollectors(t *testing.T) {
 	c1.stop()
 	objects.RequireGone(t)
 	requireAll(s1, 1)
-	assert.Positive(t, switches(s1))
+	assert.Positive(t, kernel.Sum(newest(s1, switches)))
 
 	require.Eventually(t, func() bool { return len(s2.metrics(t)) > 0 }, patience, 20*time.Millisecond)
-	before := switches(s2)
+	before := kernel.Sum(newest(s2, switches))
 	load()
 	objects = c2.held()
 	c2.stop()
 	objects.RequireGone(t)
 	requireAll(s2, 2)
-	assert.Greater(t, switches(s2), before, "the other one's end ended it")
+	assert.Greater(t, kernel.Sum(newest(s2, switches)), before, "the other one's end ended it")
 }
 
 // talk has connections over the loopback to a port, one after the other, and sends datagrams to it, each of a size.

@@ -81,6 +81,14 @@ func pointsOf(m pmetric.Metric, resource map[string]any) []Point {
 	return points
 }
 
+// Sum adds up the points' values.
+func Sum(points []Point) (sum float64) {
+	for _, p := range points {
+		sum += p.Value
+	}
+	return sum
+}
+
 // With are the points that have an attribute of a value.
 func With(points []Point, key string, value any) []Point {
 	var found []Point

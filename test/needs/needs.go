@@ -18,7 +18,7 @@ import (
 func Root(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("needs root: run `make test` with sudo")
+		t.Skip("needs root: run `make test` or `make bench` with sudo")
 	}
 	require.NoError(t, rlimit.RemoveMemlock())
 }
